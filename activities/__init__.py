@@ -1,0 +1,1 @@
+"""What workflows cause in the world, one class a capability; the world comes in by ports."""

@@ -1,0 +1,21 @@
+"""Writing the ledger."""
+
+from temporalio import activity
+
+from domain.ports import Ledger, Recorded, RecordRequest
+
+
+class RecordActivities:
+    """Appends entries to the ledger; called by the case as a local activity, and as an ordinary one to catch up."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @activity.defn(name="record")
+    async def record(self, request: RecordRequest) -> Recorded:
+        """Append, project and write the notices, in one transaction; idempotent on (case, sequence).
+
+        Everything that goes wrong is retried by the workflow: the database may be away, earlier entries may be on
+        their way. A conflict is retried too, so that it stays in the operators' sight and the case goes on.
+        """
+        return await self._ledger.record(request.entries, request.terms)

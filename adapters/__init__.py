@@ -1,0 +1,1 @@
+"""The only place that touches the world: SQL, files, settings, Temporal's address."""

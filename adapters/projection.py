@@ -1,0 +1,98 @@
+"""Read models from entries: one function for the ledger's every write and for rebuilding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.database import Database
+from adapters.tables import AssignmentRow, CaseRow, ClockRow, TimelineRow
+from domain import clocks, words
+from domain.case import CaseState
+from domain.district import Terms
+from domain.events import Entry
+
+
+async def project(
+    database: Database,
+    connection: AsyncConnection,
+    before: CaseState | None,
+    after: CaseState,
+    entries: Sequence[Entry],
+    terms: Terms,
+) -> None:
+    """Bring the read models of one case from one state to the next.
+
+    Args:
+        before: the state that the read models show; None when they do not know the case.
+        entries: what lies between.
+    """
+    await connection.execute(database.upsert(CaseRow), [_case(after, terms)])
+    assignments = [each for each in after.assignments if before is None or each not in before.assignments]
+    if assignments:
+        rows = [
+            {
+                "case_id": after.case_id,
+                "department": each.department,
+                "lead": each.lead,
+                "status": each.status,
+            }
+            for each in assignments
+        ]
+        await connection.execute(database.upsert(AssignmentRow), rows)
+    changed = [clock for clock in after.clocks if before is None or clock not in before.clocks]
+    if changed:
+        rows = [
+            {
+                "case_id": after.case_id,
+                "kind": clock.kind.value,
+                "department": clock.department or "",
+                "round": clock.round,
+                "started_at": clock.started_at,
+                "due_at": clock.due_at,
+                "ended_at": clock.ended_at,
+                "level": max(clock.fired, default=0),
+            }
+            for clock in changed
+        ]
+        await connection.execute(database.upsert(ClockRow), rows)
+    await connection.execute(insert(TimelineRow), [_line(entry, terms) for entry in entries])
+
+
+def _case(state: CaseState, terms: Terms) -> dict[str, Any]:
+    call, closure = state.call, state.closure
+    searchable = (state.case_id, call.title, call.description, call.location.address, call.item_name or "")
+    return {
+        "case_id": state.case_id,
+        "district": call.district,
+        "township": call.township,
+        "stage": state.stage.value,
+        "category": call.category.value,
+        "urgency": call.urgency.value,
+        "item_code": call.item_code,
+        "lead": state.lead.department if state.lead else None,
+        "title": call.title,
+        "caller": state.caller.id,
+        "called_at": state.called_at,
+        "acted_at": state.acted_at,
+        "closed_at": closure.at if closure else None,
+        "next_due_at": clocks.next_due(state, terms),
+        "escalation_level": state.escalation_level,
+        "policy_version": state.policy_version,
+        "sequence": state.sequence,
+        "search_text": "\n".join(searchable).lower(),
+        "state": state.model_dump_json(),
+    }
+
+
+def _line(entry: Entry, terms: Terms) -> dict[str, Any]:
+    return {
+        "case_id": entry.case_id,
+        "sequence": entry.sequence,
+        "at": entry.at,
+        "kind": entry.event.kind,
+        "actor": entry.by.id if entry.by else "",
+        "actor_name": words.actor_name(entry),
+        "text": words.sentence(entry, terms),
+    }

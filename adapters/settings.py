@@ -1,0 +1,69 @@
+"""Settings: the environment (SHAODAO_*) over a TOML file. Secrets never stand on a command line."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from domain.errors import DomainError
+
+
+class SettingsInvalid(DomainError):
+    """A setting is missing or wrong; the detail names each one."""
+
+
+class Settings(BaseSettings):
+    """Everything that an installation may set.
+
+    The address of Temporal, its namespace, TLS and API key are the SDK's own TEMPORAL_* settings.
+
+    Attributes:
+        database_url: an SQLAlchemy URL, SQLite or PostgreSQL.
+        secret: signs the bearer tokens; at least 32 characters.
+        temporal_within: how long an act waits for Temporal before it is kept for the relay, in seconds.
+        max_body_bytes: larger requests are refused.
+
+    Raises:
+        SettingsInvalid: naming every setting that is missing or wrong.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SHAODAO_", extra="ignore")
+
+    database_url: str
+    secret: Annotated[SecretStr, Field(min_length=32)]
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8030
+    temporal_binary: str | None = None
+    temporal_ui_url: str | None = None
+    temporal_within: Annotated[float, Field(gt=0, le=60)] = 8.0
+    max_body_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            wrong = "、".join(f"SHAODAO_{'_'.join(map(str, each['loc'])).upper()}" for each in error.errors())
+            detail = f"以下设置缺失或有误:{wrong}。请在环境变量或 SHAODAO_CONFIG 指定的 TOML 文件中设置。"
+            raise SettingsInvalid("settings_invalid", detail) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment over the file that SHAODAO_CONFIG names."""
+        del dotenv_settings, file_secret_settings
+        named = os.environ.get("SHAODAO_CONFIG")
+        file = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
+        return (init_settings, env_settings, *((file,) if file else ()))

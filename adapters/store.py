@@ -1,0 +1,404 @@
+"""The store: everything that the product keeps in SQL, as one object."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.database import Database, StoreUnavailable
+from adapters.ledger import LedgerStore, NotFound, append, notice_row
+from adapters.queries import QueryStore
+from adapters.tables import (
+    AnswerRow,
+    CatalogueRow,
+    DistrictRow,
+    IntakeRow,
+    NoticeRow,
+    PendingActRow,
+    PersonRow,
+    PostRow,
+    TermsRow,
+)
+from domain.case import CaseId, PersonId
+from domain.district import District, Terms
+from domain.events import Entry
+from domain.lifecycle import evolve
+from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
+
+__all__ = ["Answer", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
+
+
+class IdempotencyClash(Exception):  # noqa: N818 - reads as what it says
+    """The person has used this key before; look the answer up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a request was answered, kept under its idempotency key.
+
+    Attributes:
+        body_digest: what the request said, so that the same key with another body is refused.
+    """
+
+    body_digest: str
+    status: int
+    body: str
+
+
+class Store(LedgerStore, QueryStore):
+    """SQLite or PostgreSQL behind the ports.
+
+    Args:
+        url: an SQLAlchemy URL; the driver is chosen here.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._terms: dict[str, Terms] = {}
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._database.close()
+
+    async def ping(self) -> None:
+        """Say nothing if the database answers.
+
+        Raises:
+            StoreUnavailable: it does not.
+        """
+        async with self._database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    # --- districts -----------------------------------------------------------------------------------------
+
+    async def load_district(self, district: District, at: datetime) -> None:
+        """Take the district as it now is. Terms and catalogues of older versions stay for the cases under them."""
+        async with self._database.write() as connection:
+            terms_id = await self._keep_terms(connection, district.code, district.terms())
+            row = {
+                "code": district.code,
+                "name": district.name,
+                "terms_id": terms_id,
+                "document": district.model_dump_json(),
+                "loaded_at": at,
+            }
+            await connection.execute(self._database.upsert(DistrictRow), [row])
+            catalogue = {
+                "district": district.code,
+                "version": district.catalogue_version,
+                "document": json.dumps([item.model_dump(mode="json") for item in district.items], ensure_ascii=False),
+                "loaded_at": at,
+            }
+            await connection.execute(self._database.insert_new(CatalogueRow), [catalogue])
+            await self._load_people(connection, district)
+
+    async def districts(self) -> list[District]:
+        """Return every district as it was last loaded."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(DistrictRow.document).order_by(DistrictRow.code))
+            return [District.model_validate_json(document) for document in rows.scalars()]
+
+    async def _keep_terms(self, connection: AsyncConnection, district: str, terms: Terms) -> str:
+        document = terms.model_dump_json()
+        terms_id = hashlib.sha256(document.encode()).hexdigest()
+        row = {
+            "id": terms_id,
+            "district": district,
+            "policy_version": terms.policy.version,
+            "calendar_version": terms.calendar.version,
+            "document": document,
+        }
+        await connection.execute(self._database.insert_new(TermsRow), [row])
+        return terms_id
+
+    async def _load_people(self, connection: AsyncConnection, district: District) -> None:
+        here = PersonRow.district == district.code
+        mine = select(PersonRow.id).where(here)
+        await connection.execute(delete(PostRow).where(PostRow.person.in_(mine)))
+        await connection.execute(update(PersonRow).where(here).values(active=False))
+        people = [
+            {
+                "id": person.id,
+                "district": district.code,
+                "name": person.name,
+                "phone": person.phone,
+                "on_duty": person.on_duty,
+                "active": True,
+            }
+            for person in district.people
+        ]
+        posts = [
+            {
+                "person": person.id,
+                "role": post.role.value,
+                "organisation": post.organisation,
+                "township": post.township,
+                "city": post.city,
+            }
+            for person in district.people
+            for post in person.posts
+        ]
+        if people:
+            await connection.execute(self._database.upsert(PersonRow), people)
+            await connection.execute(insert(PostRow), posts)
+
+    # --- intake --------------------------------------------------------------------------------------------
+
+    async def take_call(self, intake: Intake, *, person: str, status: int, body: str) -> None:
+        """Commit a call: intake, first entry, read model, notices and the answer to the request, or nothing.
+
+        Raises:
+            IdempotencyClash: the person has used this key before.
+        """
+        start = intake.start
+        opened, terms = start.opened, start.terms
+        async with self._database.write() as connection:
+            if intake.key:
+                answer = Answer(body_digest=intake.body_digest, status=status, body=body)
+                await self._remember_first(connection, person, intake.key, answer, opened.at)
+            district = evolve(None, opened).call.district
+            terms_id = await self._keep_terms(connection, district, terms)
+            row = {
+                "case_id": opened.case_id,
+                "district": district,
+                "called_at": opened.at,
+                "opened": opened.model_dump_json(),
+                "terms_id": terms_id,
+                "contact_name": intake.contact.name,
+                "contact_phone": intake.contact.phone,
+                "started_at": None,
+                "next_attempt_at": opened.at,
+                "attempts": 0,
+                "last_error": "",
+            }
+            await connection.execute(insert(IntakeRow), [row])
+            await append(self._database, connection, [opened], terms)
+
+    async def unstarted(self, now: datetime, limit: int) -> list[CaseStart]:
+        """Return the calls whose workflow has not been started and may be tried (again) by now, oldest first."""
+        query = (
+            select(IntakeRow.opened, TermsRow.document)
+            .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+            .where(IntakeRow.started_at.is_(None), IntakeRow.next_attempt_at <= now)
+            .order_by(IntakeRow.called_at)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [_start(row.opened, row.document) for row in rows]
+
+    async def start_of(self, case_id: CaseId) -> CaseStart | None:
+        """Return what the case's workflow starts with; None for a case that was never taken."""
+        query = (
+            select(IntakeRow.opened, TermsRow.document)
+            .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+            .where(IntakeRow.case_id == case_id)
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return _start(row.opened, row.document) if row else None
+
+    async def started(self, case_id: CaseId, at: datetime) -> None:
+        """Mark that the workflow runs, or has run."""
+        query = update(IntakeRow).where(IntakeRow.case_id == case_id, IntakeRow.started_at.is_(None))
+        async with self._database.write() as connection:
+            await connection.execute(query.values(started_at=at))
+
+    async def start_failed(self, case_id: CaseId, error: str, retry_at: datetime) -> None:
+        """Count the attempt, keep the reason, and try again later."""
+        query = update(IntakeRow).where(IntakeRow.case_id == case_id)
+        async with self._database.write() as connection:
+            values = {"attempts": IntakeRow.attempts + 1, "last_error": error, "next_attempt_at": retry_at}
+            await connection.execute(query.values(values))
+
+    # --- answers -------------------------------------------------------------------------------------------
+
+    async def answered(self, person: str, key: str) -> Answer | None:
+        """Return what this person's request with this key was answered, or None."""
+        query = select(AnswerRow).where(AnswerRow.person == person, AnswerRow.key == key)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return Answer(body_digest=row.body_digest, status=row.status, body=row.body) if row else None
+
+    async def remember(self, person: str, key: str, answer: Answer, at: datetime) -> None:
+        """Keep the answer, unless one stands already."""
+        row = _answer_row(person, key, answer, at)
+        async with self._database.write() as connection:
+            await connection.execute(self._database.insert_new(AnswerRow), [row])
+
+    @staticmethod
+    async def _remember_first(
+        connection: AsyncConnection, person: str, key: str, answer: Answer, at: datetime
+    ) -> None:
+        try:
+            await connection.execute(insert(AnswerRow), [_answer_row(person, key, answer, at)])
+        except IntegrityError as error:
+            raise IdempotencyClash(key) from error
+
+    # --- acts that wait for Temporal -----------------------------------------------------------------------
+
+    async def defer_act(
+        self, case_id: CaseId, act: str, command: str, *, update_id: str, person: str, at: datetime
+    ) -> None:
+        """Commit an act that Temporal cannot take now; once for each update id."""
+        row = {
+            "case_id": case_id,
+            "act": act,
+            "command": command,
+            "update_id": update_id,
+            "person": person,
+            "accepted_at": at,
+            "next_attempt_at": at,
+            "settled_at": None,
+            "outcome": "",
+            "attempts": 0,
+            "last_error": "",
+        }
+        async with self._database.write() as connection:
+            await connection.execute(self._database.insert_new(PendingActRow), [row])
+
+    async def unsettled(self, now: datetime, limit: int) -> list[PendingAct]:
+        """Return the acts that wait and may be tried by now, oldest first."""
+        return await self._pending(limit, PendingActRow.next_attempt_at <= now)
+
+    async def pending_of(self, case_id: CaseId) -> list[PendingAct]:
+        """Return the acts on this case that wait for Temporal."""
+        return await self._pending(200, PendingActRow.case_id == case_id)
+
+    async def settled(self, pending: int, outcome: str, at: datetime) -> None:
+        """Mark the act as taken or refused; `outcome` says which."""
+        query = update(PendingActRow).where(PendingActRow.id == pending)
+        async with self._database.write() as connection:
+            await connection.execute(query.values(settled_at=at, outcome=outcome))
+
+    async def act_failed(self, pending: int, error: str, retry_at: datetime) -> None:
+        """Count the attempt, keep the reason, and try again later."""
+        query = update(PendingActRow).where(PendingActRow.id == pending)
+        async with self._database.write() as connection:
+            values = {"attempts": PendingActRow.attempts + 1, "last_error": error, "next_attempt_at": retry_at}
+            await connection.execute(query.values(values))
+
+    async def _pending(self, limit: int, condition: object) -> list[PendingAct]:
+        query = (
+            select(PendingActRow)
+            .where(PendingActRow.settled_at.is_(None), condition)  # type: ignore[arg-type]
+            .order_by(PendingActRow.id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            PendingAct(
+                id=row.id,
+                case_id=CaseId(row.case_id),
+                act=row.act,
+                command=json.loads(row.command),
+                update_id=row.update_id,
+                person=PersonId(row.person),
+                attempts=row.attempts,
+                accepted_at=row.accepted_at,
+            )
+            for row in rows
+        ]
+
+    # --- notices -------------------------------------------------------------------------------------------
+
+    async def unsent(self, district: str, limit: int, now: datetime) -> Sequence[OutboxNotice]:
+        """Return the oldest notices that are due to be sent (again) by now."""
+        query = (
+            select(NoticeRow)
+            .where(NoticeRow.district == district, NoticeRow.sent_at.is_(None), NoticeRow.next_attempt_at <= now)
+            .order_by(NoticeRow.id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            OutboxNotice(
+                id=row.id,
+                case_id=CaseId(row.case_id),
+                sequence=row.sequence,
+                receiver=PersonId(row.receiver),
+                title=row.title,
+                text=row.text,
+                created_at=row.created_at,
+                attempts=row.attempts,
+            )
+            for row in rows
+        ]
+
+    async def sent(self, ids: Sequence[int], at: datetime) -> None:
+        """Mark these as sent."""
+        if not ids:
+            return
+        async with self._database.write() as connection:
+            await connection.execute(update(NoticeRow).where(NoticeRow.id.in_(ids)).values(sent_at=at))
+
+    async def failed(self, notice: OutboxNotice, error: str, retry_at: datetime) -> None:
+        """Count the attempt, keep the reason, and try again later."""
+        query = update(NoticeRow).where(NoticeRow.id == notice.id)
+        async with self._database.write() as connection:
+            values = {"attempts": NoticeRow.attempts + 1, "last_error": error, "next_attempt_at": retry_at}
+            await connection.execute(query.values(values))
+
+    async def notify(
+        self, case_id: CaseId, *, district: str, receiver: str, reason: str, title: str, text: str, at: datetime
+    ) -> None:
+        """Tell one person something that belongs to no entry; once for each (case, reason, receiver)."""
+        row = notice_row(
+            district, case_id, reason=reason, sequence=0, receiver=receiver, title=title, text=text, at=at
+        )
+        async with self._database.write() as connection:
+            await connection.execute(self._database.insert_new(NoticeRow), [row])
+
+    async def inbox(
+        self, person: str, *, unread_only: bool = False, before: int | None = None, limit: int = 50
+    ) -> list[InboxNotice]:
+        """Return a person's notices, newest first; `before` is the id at which the last page ended."""
+        query = select(NoticeRow).where(NoticeRow.receiver == person)
+        if unread_only:
+            query = query.where(NoticeRow.read_at.is_(None))
+        if before is not None:
+            query = query.where(NoticeRow.id < before)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(NoticeRow.id.desc()).limit(limit))).all()
+        return [
+            InboxNotice(
+                id=row.id,
+                case_id=CaseId(row.case_id),
+                title=row.title,
+                text=row.text,
+                created_at=row.created_at,
+                read_at=row.read_at,
+            )
+            for row in rows
+        ]
+
+    async def mark_read(self, person: str, ids: Sequence[int], at: datetime) -> int:
+        """Mark a person's own notices as read; return how many were unread."""
+        query = update(NoticeRow).where(
+            NoticeRow.receiver == person, NoticeRow.id.in_(ids), NoticeRow.read_at.is_(None)
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(query.values(read_at=at))).rowcount
+
+
+def _start(opened: str, terms: str) -> CaseStart:
+    return CaseStart(opened=Entry.model_validate_json(opened), terms=Terms.model_validate_json(terms))
+
+
+def _answer_row(person: str, key: str, answer: Answer, at: datetime) -> dict[str, object]:
+    return {
+        "person": person,
+        "key": key,
+        "body_digest": answer.body_digest,
+        "status": answer.status,
+        "body": answer.body,
+        "at": at,
+    }
+

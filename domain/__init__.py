@@ -1,0 +1,1 @@
+"""The rules of the mechanism. Pure: the moment is always an argument."""

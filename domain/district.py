@@ -1,0 +1,118 @@
+"""A district: the tenant. Its offices, its people, its responsibility list, and the terms that a case is opened under."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from domain.calendar import CalendarData
+from domain.case import Actor, Category, OrganisationCode, PersonId, Post, Role, Value
+from domain.policy import LimitClass, Policy
+
+Code = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+"""Lower-case letters, digits, `-` and `_`: codes stand in addresses, file names and search attributes."""
+
+
+class OrganisationKind(StrEnum):
+    """What an office is."""
+
+    TOWNSHIP = "township"
+    DEPARTMENT = "department"
+    PLATFORM = "platform"
+    COORDINATION_GROUP = "coordination_group"
+    GOVERNMENT = "government"
+    CITY = "city"
+
+
+class Tier(StrEnum):
+    """Where a department stands in 1+X+Y (domain.md §3.5): X sends resident officers, Y comes when called."""
+
+    RESIDENT = "resident"
+    ON_CALL = "on_call"
+
+
+class Organisation(Value):
+    """A township, a department or an office of the district."""
+
+    code: Code
+    name: str
+    kind: OrganisationKind
+    tier: Tier | None = None
+
+
+class Person(Value):
+    """Somebody who can act: with one or more posts.
+
+    Attributes:
+        on_duty: receives the reminders of the ladder's first rung.
+        phone: personal data; never in a history, a log or a search attribute.
+    """
+
+    id: PersonId
+    name: str
+    district: str
+    posts: tuple[Post, ...]
+    on_duty: bool = False
+    phone: str = ""
+
+    def actor(self) -> Actor:
+        """Return who acts, without the telephone number."""
+        return Actor(id=self.id, name=self.name, district=self.district, posts=self.posts)
+
+    def holds(self, role: Role, organisation: str | None = None) -> bool:
+        """Whether the person holds the role, in that organisation where one is named."""
+        return any(post.role is role and organisation in (None, post.organisation) for post in self.posts)
+
+
+class Item(Value):
+    """One matter of the responsibility list (事项).
+
+    Attributes:
+        primary: the one department with 主体责任; `cooperating` those with 配合责任.
+        closing_condition: what must be so before a department may say 'done'; `evidence` is what shows it.
+        flow: the district's operating flow (运行流程), step by step.
+    """
+
+    code: Code
+    field: str
+    category: Category
+    name: str
+    keywords: tuple[str, ...] = ()
+    primary: OrganisationCode
+    cooperating: tuple[OrganisationCode, ...] = ()
+    township_duty: str = ""
+    basis: str = ""
+    limit_class: LimitClass
+    closing_condition: str = ""
+    evidence: str = ""
+    flow: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Terms(Value):
+    """What a case was opened under, as one value that goes into its history: policy, calendar, offices by code."""
+
+    policy: Policy
+    calendar: CalendarData
+    organisations: tuple[Organisation, ...]
+
+    def name(self, code: str) -> str:
+        """Return the office's name, or the code itself for one that is not known."""
+        return next((each.name for each in self.organisations if each.code == code), code)
+
+
+class District(Value):
+    """Everything that a district's folder says, checked as a whole."""
+
+    code: Code
+    name: str
+    policy: Policy
+    calendar: CalendarData
+    organisations: tuple[Organisation, ...]
+    people: tuple[Person, ...]
+    items: tuple[Item, ...]
+    catalogue_version: str
+
+    def terms(self) -> Terms:
+        """Return what a case opened now is opened under."""
+        return Terms(policy=self.policy, calendar=self.calendar, organisations=self.organisations)

@@ -1,0 +1,1 @@
+"""The doors in: HTTP API, command line, embedded stack."""

@@ -1,0 +1,401 @@
+"""The command line. What people read is Chinese; exit statuses are for scripts."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from domain.commands import Act
+from domain.errors import DomainError
+from domain.words import ACTS
+
+app = typer.Typer(
+    help="哨到:镇街吹哨、部门报到。",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help=True)
+district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True)
+app.add_typer(case_app, name="case")
+app.add_typer(district_app, name="district")
+
+out = Console()
+err = Console(stderr=True)
+
+DEFAULT_DATA = Path(".shaodao")
+DEFAULT_DISTRICTS = Path(__file__).resolve().parent.parent / "districts"
+
+
+def main() -> None:
+    """Run the command line, and leave the process without the interpreter's own shutdown.
+
+    The Temporal client's threads abort at interpreter exit now and then (sdk-python issue 300): flush and leave.
+    """
+    try:
+        app(standalone_mode=False)
+        status = 0
+    except typer.Exit as end:
+        status = end.exit_code
+    except typer.Abort:
+        status = 130
+    except KeyboardInterrupt:
+        status = 130
+    except DomainError as error:
+        err.print(f"[red]{error.detail}[/red]")
+        status = 1
+    except Exception as error:
+        status = _explained(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _explained(error: Exception) -> int:
+    """Say what is wrong in Chinese where we know it; else show the error whole."""
+    from starter.stack import StackError  # noqa: PLC0415 - only where the stack is used
+
+    show = getattr(error, "show", None)
+    if callable(show):  # click's own usage errors
+        show()
+        return 2
+    if isinstance(error, StackError):
+        err.print(f"[red]{error}[/red]")
+        return 1
+    err.print_exception()
+    return 1
+
+
+# --- serving -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    data: Annotated[Path, typer.Option(help="数据目录,重启后保留。")] = DEFAULT_DATA,
+    districts: Annotated[Path, typer.Option(help="区(市)数据目录。")] = DEFAULT_DISTRICTS,
+    host: Annotated[str, typer.Option(help="监听地址。")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="HTTP 端口。")] = 8030,
+    temporal_port: Annotated[int, typer.Option(help="Temporal 端口。")] = 7233,
+    temporal_ui_port: Annotated[int, typer.Option(help="Temporal 界面端口。")] = 8233,
+    sync: Annotated[str, typer.Option(help="normal 较快;full 断电也不丢最后一刻。")] = "normal",
+) -> None:
+    """在一个进程树内启动全部服务(Temporal、工作进程、接口);Ctrl-C 结束。"""
+    from starter.embedded import Stack, StackOptions  # noqa: PLC0415 - a heavy import, for this command only
+
+    options = StackOptions(
+        data=data.resolve(),
+        districts=districts,
+        host=host,
+        port=port,
+        temporal_port=temporal_port,
+        ui_port=temporal_ui_port,
+        sync=sync,
+    )
+
+    async def serve() -> None:
+        stop = _stop_signal()
+        with out.status("正在启动……"):
+            stack = Stack(options)
+            await stack.__aenter__()
+        try:
+            out.print(addresses(stack.url, stack.ui_url, data))
+            await stop.wait()
+        finally:
+            out.print("正在停止……")
+            await stack.stop()
+
+    asyncio.run(serve())
+
+
+def addresses(url: str, ui_url: str | None, data: Path) -> Table:
+    """Return where to look."""
+    table = Table(title="哨到已就绪", show_header=False, title_justify="left")
+    table.add_row("首页", url)
+    table.add_row("接口文档", f"{url}/docs")
+    table.add_row("Temporal 界面", ui_url or "(未启用)")
+    table.add_row("数据与日志", str(data.resolve()))
+    table.add_row("取得令牌", f"shaodao token 人员编号 --data {data}")
+    return table
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@app.command()
+def api() -> None:
+    """启动 HTTP 接口(设置取自环境变量 SHAODAO_*、TEMPORAL_*)。"""
+    from starter.api import serve  # noqa: PLC0415 - a heavy import, for this command only
+
+    asyncio.run(serve())
+
+
+@app.command()
+def worker() -> None:
+    """启动工作进程(等同于 python worker.py)。"""
+    from worker import main as work  # noqa: PLC0415 - a heavy import, for this command only
+
+    asyncio.run(work())
+
+
+@app.command()
+def migrate() -> None:
+    """将数据库升级到当前版本。"""
+    from adapters.migrate import current, head, upgrade  # noqa: PLC0415 - a heavy import, for this command only
+    from adapters.settings import Settings  # noqa: PLC0415
+
+    url = Settings().database_url
+    upgrade(url)
+    out.print(f"数据库版本:{current(url)}(最新:{head()})")
+
+
+@app.command()
+def rebuild() -> None:
+    """根据台账重建全部读模型(列表、时钟、时间线)。"""
+
+    async def run() -> int:
+        async with _store() as store:
+            return await store.rebuild()
+
+    out.print(f"已按台账重建,共 {asyncio.run(run())} 条记录。")
+
+
+@app.command()
+def demo(
+    exit_when_done: Annotated[bool, typer.Option("--exit", help="演示结束后退出。")] = False,
+    data: Annotated[Path | None, typer.Option(help="数据目录;默认用临时目录。")] = None,
+) -> None:
+    """启动内置服务,经 HTTP 接口演示三个案例,并保持运行。"""
+    from starter.demo import run  # noqa: PLC0415 - a heavy import, for this command only
+
+    raise typer.Exit(asyncio.run(run(exit_when_done=exit_when_done, data=data)))
+
+
+@app.command()
+def doctor() -> None:
+    """逐项检查设置与连接,并说明如何处理。"""
+    from starter.doctor import examine  # noqa: PLC0415 - a heavy import, for this command only
+
+    table = Table(title="检查结果", title_justify="left")
+    for column in ("项目", "结果", "说明"):
+        table.add_column(column, overflow="fold")
+    findings = asyncio.run(examine())
+    for finding in findings:
+        table.add_row(finding.subject, "[green]正常[/green]" if finding.ok else "[red]异常[/red]", finding.detail)
+    out.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def token(
+    person: Annotated[str, typer.Argument(help="人员编号,见 people.csv。")],
+    days: Annotated[int, typer.Option(help="有效天数。", min=1, max=366)] = 30,
+    data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA,
+) -> None:
+    """为人员签发访问令牌。"""
+    from starter.identity import issue  # noqa: PLC0415 - a heavy import, for this command only
+
+    _use_data(data)
+
+    async def known() -> bool:
+        async with _store() as store:
+            return any(each.id == person for district in await store.districts() for each in district.people)
+
+    if not asyncio.run(known()):
+        err.print(f"[red]没有编号为“{person}”的人员,请核对 people.csv 并先执行 shaodao district load。[/red]")
+        raise typer.Exit(1)
+    sys.stdout.write(issue(person, days=days) + "\n")
+
+
+# --- districts ---------------------------------------------------------------------------------------------
+
+
+@district_app.command("check")
+def district_check(folder: Annotated[Path, typer.Argument(help="区(市)数据目录。")]) -> None:
+    """检查区(市)数据,一次列出全部问题。"""
+    from adapters.district import DistrictInvalid, read_district  # noqa: PLC0415 - for this command only
+
+    try:
+        district = read_district(folder)
+    except DistrictInvalid as invalid:
+        for problem in invalid.problems:
+            err.print(f"[red]✗[/red] {problem}", soft_wrap=True)
+        err.print(f"共 {len(invalid.problems)} 处问题,未装载任何内容。")
+        raise typer.Exit(1) from None
+    out.print(
+        f"[green]✓[/green] {district.name}({district.code}):机构 {len(district.organisations)} 个,"
+        f"人员 {len(district.people)} 名,事项 {len(district.items)} 项;政策版本 {district.policy.version}。"
+    )
+
+
+@district_app.command("load")
+def district_load(
+    folder: Annotated[Path, typer.Argument(help="区(市)数据目录。")],
+    data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA,
+) -> None:
+    """检查并装载区(市)数据;有任何问题则一概不装载。"""
+    from adapters.district import read_district  # noqa: PLC0415 - for this command only
+
+    district_check(folder)
+    _use_data(data)
+
+    async def run() -> None:
+        async with _store() as store:
+            await store.load_district(read_district(folder), datetime.now(UTC))
+
+    asyncio.run(run())
+    out.print("已装载。新案件适用新数据,在办案件沿用立案时的版本。")
+
+
+def _use_data(data: Path) -> None:
+    """Take database and secret from an embedded stack's folder, unless the environment names others."""
+    secret, database = data / "secret", data / "shaodao.db"
+    if secret.exists():
+        os.environ.setdefault("SHAODAO_SECRET", secret.read_text().strip())
+    if database.exists():
+        os.environ.setdefault("SHAODAO_DATABASE_URL", f"sqlite:///{database.resolve()}")
+
+
+class _store:  # noqa: N801 - reads as a function: `async with _store() as store`
+    """The store of the settings, closed in the end."""
+
+    async def __aenter__(self) -> Any:
+        from adapters.settings import Settings  # noqa: PLC0415 - for commands that use the store only
+        from adapters.store import Store  # noqa: PLC0415
+
+        self._held = Store(Settings().database_url)
+        return self._held
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._held.close()
+
+
+# --- cases -------------------------------------------------------------------------------------------------
+
+Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
+LOCAL = "http://127.0.0.1:8030"
+
+
+def _request(url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None) -> Any:
+    """Send one request with the token of the environment; print a problem in Chinese and leave on a refusal."""
+    bearer = os.environ.get("SHAODAO_TOKEN")
+    if not bearer:
+        err.print("[red]请先设置访问令牌:export SHAODAO_TOKEN=$(shaodao token 人员编号)[/red]")
+        raise typer.Exit(2)
+    try:
+        response = httpx2.request(
+            method,
+            f"{url}/api/v1{path}",
+            json=body,
+            params={key: value for key, value in (query or {}).items() if value is not None},
+            headers={"Authorization": f"Bearer {bearer}"},
+            timeout=30,
+        )
+    except httpx2.HTTPError:
+        err.print(f"[red]无法连接 {url},请确认服务已启动(shaodao up),或用 --url 指定地址。[/red]")
+        raise typer.Exit(1) from None
+    if response.is_error:
+        problem = response.json()
+        err.print(f"[red]{problem['detail']}[/red](代码:{problem['code']})")
+        for each in problem.get("errors", []):
+            err.print(f"  {each.get('field', '')}:{each.get('detail', '')}")
+        raise typer.Exit(1)
+    return response.json()
+
+
+@case_app.command("list")
+def case_list(
+    url: Url = LOCAL,
+    stage: Annotated[str | None, typer.Option(help="阶段,例如 dispatched。")] = None,
+    department: Annotated[str | None, typer.Option(help="部门编号。")] = None,
+    overdue: Annotated[bool | None, typer.Option(help="只看超时的。")] = None,
+    text: Annotated[str | None, typer.Option(help="标题、地点中的文字。")] = None,
+    limit: Annotated[int, typer.Option(help="条数。")] = 20,
+) -> None:
+    """列出本人可见的案件,最新的在前。"""
+    query = {
+        "stage": stage,
+        "department": department,
+        "overdue": overdue,
+        "text": text,
+        "limit": limit,
+        "sort": "-called_at",
+    }
+    table = Table()
+    for column in ("案件编号", "阶段", "镇街", "标题", "下一时限"):
+        table.add_column(column, overflow="fold")
+    for row in _request(url, "GET", "/cases", query=query)["items"]:
+        table.add_row(row["case_id"], row["stage_label"], row["township"], row["title"], row.get("next_due_at") or "—")
+    out.print(table)
+
+
+@case_app.command("show")
+def case_show(case_id: str, url: Url = LOCAL) -> None:
+    """查看一个案件:各部门时钟、可办操作、时间线。"""
+    from starter.demo import timeline_table  # noqa: PLC0415 - for this command only
+
+    case = _request(url, "GET", f"/cases/{case_id}")
+    timeline = _request(url, "GET", f"/cases/{case_id}/timeline")
+    out.print_json(json.dumps(case, ensure_ascii=False))
+    out.print(timeline_table(case, timeline["items"]))
+
+
+@case_app.command("call")
+def case_call(
+    body: Annotated[typer.FileText, typer.Argument(help="呼叫内容(JSON 文件,- 表示标准输入)。")], url: Url = LOCAL
+) -> None:
+    """吹哨:提交一个呼叫。"""
+    case = _request(url, "POST", "/cases", body=_json(body.read()))
+    out.print(f"已受理,案件编号:{case['case_id']}")
+
+
+def _add_act(act: Act) -> None:
+    path = act.replace("_", "-")
+
+    @case_app.command(path, help=f"{ACTS[act]}:shaodao case {path} 案件编号 [名称=值 …](各操作的字段见接口文档)。")
+    def perform(
+        case_id: str, fields: Annotated[list[str] | None, typer.Argument(help="名称=值")] = None, url: Url = LOCAL
+    ) -> None:
+        body = dict(_field(each) for each in fields or [])
+        case = _request(url, "POST", f"/cases/{case_id}/{path}", body=body)
+        out.print(f"已办理。案件 {case['case_id']} 当前:{case['stage_label']}")
+
+
+for each_act in Act:
+    _add_act(each_act)
+
+
+def _field(text: str) -> tuple[str, Any]:
+    """Read `name=value`; a value that is JSON is taken as JSON, anything else as text."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        err.print(f"[red]参数“{text}”应写成 名称=值。[/red]")
+        raise typer.Exit(2)
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        err.print(f"[red]不是有效的 JSON:第 {error.lineno} 行第 {error.colno} 列。[/red]")
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""`shaodao doctor`: checks every setting and connection, and says what to do."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from adapters.migrate import current, head
+from adapters.settings import Settings, SettingsInvalid
+from adapters.store import Store, StoreUnavailable
+from adapters.temporal import connect, registered_search_attributes
+from starter.stack import StackError, temporal_binary
+from workflows import names
+
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        detail: what was found, or what to do.
+    """
+
+    subject: str
+    ok: bool
+    detail: str
+
+
+async def examine() -> list[Finding]:
+    """Look at everything; what depends on something broken is left out."""
+    findings = [_python()]
+    try:
+        settings = Settings()
+    except SettingsInvalid as error:
+        return [*findings, Finding("设置", ok=False, detail=error.detail)]
+    findings.append(Finding("设置", ok=True, detail="SHAODAO_* 设置齐全。"))
+    findings.append(_binary(settings))
+    findings += await _store(settings)
+    findings += await _temporal()
+    return findings
+
+
+def _python() -> Finding:
+    return Finding("Python", ok=sys.version_info >= (3, 11), detail=f"{sys.version.split()[0]}(需要 3.11 以上)")
+
+
+def _binary(settings: Settings) -> Finding:
+    try:
+        path: Path = temporal_binary(settings.temporal_binary)
+    except StackError as error:
+        return Finding("Temporal 程序", ok=False, detail=str(error))
+    return Finding("Temporal 程序", ok=True, detail=str(path))
+
+
+async def _store(settings: Settings) -> list[Finding]:
+    store = Store(settings.database_url)
+    try:
+        await store.ping()
+        is_, should_be = await asyncio.to_thread(current, settings.database_url), head()
+        migrated = is_ == should_be
+        version = f"版本 {is_}" if migrated else f"版本 {is_},应为 {should_be}:请执行 shaodao migrate。"
+        findings = [
+            Finding("数据库", ok=True, detail="可以连接。"),
+            Finding("数据库版本", ok=migrated, detail=version),
+        ]
+        if migrated:
+            findings.append(await _districts(store))
+    except StoreUnavailable:
+        return [Finding("数据库", ok=False, detail="无法连接:请检查 SHAODAO_DATABASE_URL 和数据库服务。")]
+    finally:
+        await store.close()
+    return findings
+
+
+async def _districts(store: Store) -> Finding:
+    loaded = [f"{district.name}(政策 {district.policy.version})" for district in await store.districts()]
+    remedy = "尚未装载任何区(市):请执行 shaodao district load 目录。"
+    return Finding("区(市)数据", ok=bool(loaded), detail="、".join(loaded) or remedy)
+
+
+async def _temporal() -> list[Finding]:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            client = await connect(lazy=False)
+            await client.service_client.check_health()
+            present = await registered_search_attributes(client)
+            polled = await _is_polled(client)
+    except (RPCError, RuntimeError, TimeoutError):
+        return [Finding("Temporal", ok=False, detail="无法连接:请检查 TEMPORAL_ADDRESS 和 Temporal 服务。")]
+    missing = [key.name for key in names.SEARCH_ATTRIBUTES if key.name not in present]
+    lacking = f"缺少 {'、'.join(missing)}:启动工作进程即自动登记。"
+    return [
+        Finding("Temporal", ok=True, detail=f"命名空间 {client.namespace} 可用。"),
+        Finding("检索属性", ok=not missing, detail=lacking if missing else "全部登记。"),
+        Finding("工作进程", ok=polled, detail="正在工作。" if polled else "没有工作进程:请启动 shaodao worker。"),
+    ]
+
+
+async def _is_polled(client: Client) -> bool:
+    from temporalio.api.enums.v1 import TaskQueueType  # noqa: PLC0415 - generated code, slow to import
+    from temporalio.api.taskqueue.v1 import TaskQueue  # noqa: PLC0415
+    from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest  # noqa: PLC0415
+
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=names.TASK_QUEUE),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+    return bool(answer.pollers)

@@ -1,0 +1,278 @@
+"""A small district made in code, and a way to play a case on the rules alone."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Self
+
+from domain import audit, clocks
+from domain.calendar import SHANGHAI, CalendarData, Limit
+from domain.case import (
+    ActionKind,
+    Actor,
+    Assignment,
+    CallDetails,
+    CaseId,
+    CaseState,
+    Category,
+    Grade,
+    Location,
+    Officer,
+    OrganisationCode,
+    PersonId,
+    Post,
+    Role,
+)
+from domain.commands import (
+    AnyCommand,
+    CheckIn,
+    ConfirmCheckIn,
+    Dispatch,
+    Rate,
+    ReportDone,
+    Sign,
+    TakeAction,
+)
+from domain.district import Organisation, OrganisationKind, Terms, Tier
+from domain.events import Entry, Event
+from domain.lifecycle import decide, evolve, open_case, overdue
+from domain.policy import (
+    ByUrgency,
+    CheckInLimit,
+    Ladder,
+    LimitClass,
+    Limits,
+    Order,
+    Policy,
+    Receiver,
+    Rung,
+    Urgency,
+)
+
+DISTRICT = "sample"
+TOWN, OTHER_TOWN = OrganisationCode("town"), OrganisationCode("other-town")
+ECOLOGY, POLICE, MARKET = (OrganisationCode(code) for code in ("ecology", "police", "market"))
+DEPARTMENTS = (ECOLOGY, POLICE, MARKET)
+
+
+def limit(**amount: float) -> Limit:
+    """Return a limit as a policy file writes it: `limit(working_hours=2)`."""
+    return Limit.model_validate(amount)
+
+
+def shanghai(text: str) -> datetime:
+    """Return the moment that a clock in Shandong shows: '2026-03-04 09:00'."""
+    return datetime.fromisoformat(text).replace(tzinfo=SHANGHAI).astimezone(UTC)
+
+
+POLICY = Policy(
+    version="sample-1",
+    limits=Limits(
+        dispatch=ByUrgency(routine=limit(working_minutes=30), urgent=limit(minutes=15)),
+        sign=ByUrgency(routine=limit(working_minutes=30), urgent=limit(minutes=15)),
+        check_in=CheckInLimit(cut_off=time(15, 30), next_day_by=time(10), urgent=limit(hours=2)),
+        confirm=limit(working_hours=2),
+        handling={
+            LimitClass.SIMPLE: limit(working_days=1),
+            LimitClass.ORDINARY: limit(working_days=3),
+            LimitClass.HARD: limit(working_days=5),
+            LimitClass.COMPLEX: limit(working_days=15),
+        },
+        rating=limit(working_days=3),
+    ),
+    ladder=Ladder(
+        department=(
+            Rung(
+                level=1,
+                after=limit(minutes=0),
+                order=Order.REMINDER,
+                receivers=(Receiver.DUTY_OFFICER, Receiver.DEPARTMENT_HEAD),
+            ),
+            Rung(
+                level=2,
+                after=limit(working_hours=2),
+                order=Order.SUPERVISION,
+                receivers=(Receiver.DEPARTMENT_HEAD,),
+            ),
+            Rung(
+                level=3, after=limit(working_days=1), order=Order.REPORT, receivers=(Receiver.COORDINATOR,)
+            ),
+        ),
+        dispatch=(
+            Rung(level=1, after=limit(minutes=0), order=Order.REMINDER, receivers=(Receiver.DISPATCHER,)),
+        ),
+        case=(Rung(level=1, after=limit(minutes=0), order=Order.REMINDER, receivers=(Receiver.TOWNSHIP,)),),
+    ),
+)
+CALENDAR = CalendarData(
+    version="sample-2026",
+    office_hours=((time(8, 30), time(12)), (time(13, 30), time(17, 30))),
+    days_off=(date(2026, 1, 1), date(2026, 1, 2), *(date(2026, 10, day) for day in (1, 2, 5, 6, 7))),
+    make_up_days=(date(2026, 1, 4), date(2026, 9, 20), date(2026, 10, 10)),
+    published_until=date(2026, 12, 31),
+)
+
+
+def _office(code: str, name: str, kind: OrganisationKind, tier: Tier | None = None) -> Organisation:
+    return Organisation(code=code, name=name, kind=kind, tier=tier)
+
+
+ORGANISATIONS = (
+    _office("town", "示例镇", OrganisationKind.TOWNSHIP),
+    _office("other-town", "另一镇", OrganisationKind.TOWNSHIP),
+    _office("ecology", "生态环境分局", OrganisationKind.DEPARTMENT, Tier.ON_CALL),
+    _office("police", "公安分局", OrganisationKind.DEPARTMENT, Tier.RESIDENT),
+    _office("market", "市场监管局", OrganisationKind.DEPARTMENT, Tier.RESIDENT),
+    _office("platform", "响应平台", OrganisationKind.PLATFORM),
+    _office("coordination", "区协调小组", OrganisationKind.COORDINATION_GROUP),
+    _office("city", "市协调小组", OrganisationKind.CITY),
+)
+TERMS = Terms(policy=POLICY, calendar=CALENDAR, organisations=ORGANISATIONS)
+
+
+def actor(role: Role, organisation: str, *, township: str | None = None, district: str = DISTRICT) -> Actor:
+    """Return somebody with one post."""
+    post = Post(
+        role=role,
+        organisation=OrganisationCode(organisation),
+        township=OrganisationCode(township) if township else None,
+        city=organisation == "city",
+    )
+    name = f"{organisation}-{role.value}"
+    return Actor(id=PersonId(name), name=name, district=district, posts=(post,))
+
+
+TOWN_OFFICER = actor(Role.TOWNSHIP_OFFICER, "town")
+TOWN_APPROVER = actor(Role.TOWNSHIP_APPROVER, "town")
+OTHER_TOWN_OFFICER = actor(Role.TOWNSHIP_OFFICER, "other-town")
+DISPATCHER = actor(Role.DISPATCHER, "platform")
+COORDINATOR = actor(Role.COORDINATOR, "coordination")
+OFFICERS = {department: actor(Role.DEPARTMENT_OFFICER, department) for department in DEPARTMENTS}
+HEADS = {department: actor(Role.DEPARTMENT_HEAD, department) for department in DEPARTMENTS}
+
+
+def call_details(**changes: Any) -> CallDetails:
+    """Return what a township says when it calls; `changes` replace fields."""
+    details = CallDetails(
+        district=DISTRICT,
+        township=TOWN,
+        category=Category.ENFORCEMENT,
+        title="小造纸厂排污",
+        description="多次下达关停通知,业主拒不执行。",
+        location=Location(address="示例镇示例路1号"),
+    )
+    return CallDetails.model_validate({**details.model_dump(), **changes})
+
+
+def opening(
+    at: datetime, *, case_id: str = "sample-20260304-aaaaaa", terms: Terms = TERMS, **changes: Any
+) -> Entry:
+    """Return the first entry of a case."""
+    called = open_case(call_details(**changes), at, terms)
+    return audit.chain(CaseId(case_id), [called], after=None, at=at, by=TOWN_OFFICER)[0]
+
+
+class Play:
+    """A case played on the rules: clocks first, then the act, as the workflow does it."""
+
+    def __init__(self, at: str | datetime = "2026-03-04 09:00", *, terms: Terms = TERMS, **changes: Any) -> None:
+        self.now = shanghai(at) if isinstance(at, str) else at
+        self.terms = terms
+        self.entries: list[Entry] = [opening(self.now, terms=terms, **changes)]
+        self.state: CaseState = evolve(None, self.entries[0])
+
+    def at(self, moment: str | datetime) -> Self:
+        """Let it become this moment, and the clocks do what they have to."""
+        self.now = shanghai(moment) if isinstance(moment, str) else moment
+        self._append(overdue(self.state, self.now, self.terms), by=None)
+        return self
+
+    def later(self, **length: float) -> Self:
+        """Let time pass."""
+        return self.at(self.now + timedelta(**length))
+
+    def do(self, command: AnyCommand) -> Self:
+        """Do the act now, or raise what the rules say."""
+        self.at(self.now)
+        self._append(decide(self.state, command, self.now, self.terms), by=command.by)
+        return self
+
+    def dispatch(self, *departments: OrganisationCode) -> Self:
+        """Dispatch to these; the first leads."""
+        lead, *others = departments or DEPARTMENTS
+        return self.do(Dispatch(by=DISPATCHER, lead=lead, cooperating=tuple(others)))
+
+    def sign(self, *departments: OrganisationCode) -> Self:
+        """Sign for these, or for all that are on the case."""
+        for department in departments or self.state.departments():
+            self.do(Sign(by=OFFICERS[department], department=department))
+        return self
+
+    def check_in(self, *departments: OrganisationCode, confirm: bool = True) -> Self:
+        """Let these, or all, check in now, and the township confirm."""
+        for department in departments or self.state.departments():
+            self.do(
+                CheckIn(by=OFFICERS[department], department=department, officers=(Officer(name="王示例"),))
+            )
+            if confirm:
+                self.do(ConfirmCheckIn(by=TOWN_OFFICER, department=department))
+        return self
+
+    def act(self, *departments: OrganisationCode) -> Self:
+        """Let these, or all, record an action."""
+        for department in departments or self.state.departments():
+            self.do(
+                TakeAction(
+                    by=OFFICERS[department],
+                    department=department,
+                    kind=ActionKind.DEMOLITION,
+                    description="拆除设备",
+                    result="已拆除",
+                )
+            )
+        return self
+
+    def done(self, *departments: OrganisationCode) -> Self:
+        """Let these, or all, report done."""
+        for department in departments or self.state.departments():
+            self.do(ReportDone(by=OFFICERS[department], department=department, result="办理完成"))
+        return self
+
+    def rate(self, *departments: OrganisationCode, solved: bool = True) -> Self:
+        """Let the township rate these, or all."""
+        grade = Grade.SATISFIED if solved else Grade.DISSATISFIED
+        for department in departments or self.state.departments():
+            self.do(Rate(by=TOWN_OFFICER, department=department, grade=grade, solved=solved))
+        return self
+
+    def until_rating(self) -> Self:
+        """Play the straight path until all report done."""
+        return self.dispatch().sign().check_in().act().done()
+
+    @property
+    def events(self) -> list[Event]:
+        """What has happened, without who and when."""
+        return [entry.event for entry in self.entries]
+
+    def kinds(self) -> list[str]:
+        """The kinds of what has happened."""
+        return [event.kind for event in self.events]
+
+    def assignment(self, department: OrganisationCode) -> Assignment:
+        """The department's assignment; it must be there."""
+        assignment = self.state.assignment(department)
+        assert assignment is not None
+        return assignment
+
+    def next_due(self) -> datetime | None:
+        """When a clock does something next."""
+        return clocks.next_due(self.state, self.terms)
+
+    def _append(self, events: Sequence[Event], *, by: Actor | None) -> None:
+        for entry in audit.chain(
+            self.state.case_id, events, after=self.entries[-1], at=self.now, by=by
+        ):
+            self.entries.append(entry)
+            self.state = evolve(self.state, entry)
+
+
+URGENT = {"urgency": Urgency.URGENT}

@@ -1,0 +1,65 @@
+"""The worker: settings → adapters → activities → Worker. No rules in here."""
+
+import asyncio
+import signal
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.workflow import SandboxImportNotificationPolicy
+
+from activities.notices import NoticeActivities
+from activities.record import RecordActivities
+from adapters.logs import configure_logging
+from adapters.senders import LogSender
+from adapters.settings import Settings
+from adapters.store import Store
+from adapters.temporal import connect, register_search_attributes
+from domain.ports import Ledger, Outbox
+from workflows import names
+from workflows.case import Case
+from workflows.notices import Notices
+
+_UNDECLARED_IMPORTS = (
+    SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
+    | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+)
+_MOST_WORKFLOW_TASKS = 40
+"""A burst of starts above this trips the SDK's two-second deadlock detector."""
+
+
+def create_worker(client: Client, ledger: Ledger, outbox: Outbox, *, task_queue: str = names.TASK_QUEUE) -> Worker:
+    """Wire the worker; tests use this too, so that what they run is what runs."""
+    restrictions = replace(SandboxRestrictions.default, import_notification_policy=_UNDECLARED_IMPORTS)
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[Case, Notices],
+        activities=[
+            RecordActivities(ledger).record,
+            NoticeActivities(outbox, [LogSender()], lambda: datetime.now(UTC)).deliver_notices,
+        ],
+        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        max_concurrent_workflow_tasks=_MOST_WORKFLOW_TASKS,
+    )
+
+
+async def main() -> None:
+    """Run until SIGINT or SIGTERM, then let what is under way finish."""
+    settings = Settings()
+    configure_logging()
+    store = Store(settings.database_url)
+    client = await connect(lazy=False)
+    await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with create_worker(client, store, store):
+        await stop.wait()
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,1 @@
+"""Time and durability: the life of a case as a Temporal workflow."""

@@ -1,0 +1,358 @@
+"""The life of one call, from the whistle to closure.
+
+The rules are `domain.lifecycle`; here is only what needs time and durability: people's acts as updates, one clock
+loop, the ledger in order, and what operators see. A refused act is refused in the validator and leaves no event.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from domain import audit, clocks, commands, words
+    from domain.case import Actor, CaseState
+    from domain.commands import AnyCommand
+    from domain.errors import DomainError
+    from domain.events import Entry, Event
+    from domain.lifecycle import decide, evolve, overdue
+    from domain.ports import Carried, CaseStart, Receipt, Recorded, RecordRequest
+    from workflows import names
+
+_PROMPT_RECORD = timedelta(seconds=3)
+"""How long an act waits for the ledger; after that the ledger catches up by itself."""
+_LATEST_SHOWN = 8
+_RECEIPTS_KEPT = 200
+_CATCH_UP_TRY = timedelta(seconds=30)
+_CATCH_UP_PAUSE = timedelta(seconds=30)
+
+
+@workflow.defn(name=names.CASE, failure_exception_types=[DomainError])
+class Case:
+    """One case. Its state is what its entries make it; see `domain.lifecycle.evolve`."""
+
+    @workflow.init
+    def __init__(self, start: CaseStart) -> None:
+        self._terms = start.terms
+        self._last = start.carried.last if start.carried else start.opened
+        self._state = start.carried.state if start.carried else evolve(None, start.opened)
+        self._latest = list(start.carried.latest) if start.carried else [start.opened]
+        self._receipts = dict(start.carried.receipts) if start.carried else {}
+        self._opened = start.opened
+        self._unrecorded: list[Entry] = [] if start.carried else [start.opened]
+        self._recording = asyncio.Lock()
+        self._behind = False
+        self._catching_up: asyncio.Task[None] | None = None
+        self._alarms: dict[datetime, asyncio.Task[None]] = {}
+        self._alarm_rang = False
+        self._shown = names.attributes_of(self._state, self._terms, self._state.acted_at)
+
+    @workflow.run
+    async def run(self, start: CaseStart) -> str:
+        """Keep the clocks until the case is over, then see the ledger whole; return the stage that it ended in."""
+        del start  # taken in by __init__, which runs before any update does
+        while not self._state.is_over:
+            self._alarm_rang = False
+            self._apply_overdue()
+            self._set_alarm()
+            self._show()
+            await self._record_promptly()
+            await workflow.wait_condition(self._something_to_do)
+            if self._behind and self._catching_up is None:
+                self._catching_up = asyncio.create_task(self._catch_up())
+            if workflow.info().is_continue_as_new_suggested():
+                await self._continue_as_new()
+        await self._see_ledger_whole()
+        return self._state.stage.value
+
+    # --- acts ----------------------------------------------------------------------------------------------
+
+    @workflow.update
+    async def dispatch(self, command: commands.Dispatch) -> Receipt:
+        """派单."""
+        return await self._act(command)
+
+    @dispatch.validator
+    def _may_dispatch(self, command: commands.Dispatch) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def refuse(self, command: commands.Refuse) -> Receipt:
+        """退回."""
+        return await self._act(command)
+
+    @refuse.validator
+    def _may_refuse(self, command: commands.Refuse) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def cancel(self, command: commands.Cancel) -> Receipt:
+        """撤销."""
+        return await self._act(command)
+
+    @cancel.validator
+    def _may_cancel(self, command: commands.Cancel) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def sign(self, command: commands.Sign) -> Receipt:
+        """签收."""
+        return await self._act(command)
+
+    @sign.validator
+    def _may_sign(self, command: commands.Sign) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def check_in(self, command: commands.CheckIn) -> Receipt:
+        """报到."""
+        return await self._act(command)
+
+    @check_in.validator
+    def _may_check_in(self, command: commands.CheckIn) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def confirm_check_in(self, command: commands.ConfirmCheckIn) -> Receipt:
+        """确认报到."""
+        return await self._act(command)
+
+    @confirm_check_in.validator
+    def _may_confirm_check_in(self, command: commands.ConfirmCheckIn) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def dispute_check_in(self, command: commands.DisputeCheckIn) -> Receipt:
+        """报到异议."""
+        return await self._act(command)
+
+    @dispute_check_in.validator
+    def _may_dispute_check_in(self, command: commands.DisputeCheckIn) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def plan(self, command: commands.Plan) -> Receipt:
+        """方案."""
+        return await self._act(command)
+
+    @plan.validator
+    def _may_plan(self, command: commands.Plan) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def action(self, command: commands.TakeAction) -> Receipt:
+        """联合执法."""
+        return await self._act(command)
+
+    @action.validator
+    def _may_action(self, command: commands.TakeAction) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def done(self, command: commands.ReportDone) -> Receipt:
+        """办理完成."""
+        return await self._act(command)
+
+    @done.validator
+    def _may_done(self, command: commands.ReportDone) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def rate(self, command: commands.Rate) -> Receipt:
+        """评价."""
+        return await self._act(command)
+
+    @rate.validator
+    def _may_rate(self, command: commands.Rate) -> None:
+        self._check(command)
+
+    @workflow.update
+    async def rework(self, command: commands.Rework) -> Receipt:
+        """重办."""
+        return await self._act(command)
+
+    @rework.validator
+    def _may_rework(self, command: commands.Rework) -> None:
+        self._check(command)
+
+    @workflow.query
+    def state(self) -> CaseState:
+        """Return the case as it is, for when the store is behind or away."""
+        return self._state
+
+    @workflow.query
+    def unrecorded(self) -> int:
+        """Return how many entries the ledger does not hold yet."""
+        return len(self._unrecorded)
+
+    def _check(self, command: AnyCommand) -> None:
+        """Refuse what the rules refuse, before anything is recorded; a request that was answered before passes."""
+        if command.key in self._receipts:
+            return
+        now = self._now()
+        try:
+            decide(self._state_at(now), command, now, self._terms)
+        except DomainError as error:
+            kind = type(error).__name__
+            raise ApplicationError(error.detail, error.code, type=kind, non_retryable=True) from None
+
+    async def _act(self, command: AnyCommand) -> Receipt:
+        """Apply the act and answer once the ledger has it, or has been given up on for now."""
+        if command.key in self._receipts:
+            return self._receipts[command.key]
+        now = self._now()
+        self._apply_overdue()
+        self._append(decide(self._state, command, now, self._terms), by=command.by, key=command.key)
+        receipt = Receipt(
+            sequence=self._last.sequence,
+            hash=self._last.hash,
+            stage=self._state.stage.value,
+            recorded=False,
+            body_digest=command.body_digest,
+        )
+        self._keep(command.key, receipt)
+        self._set_alarm()
+        self._show()
+        await self._record_promptly()
+        recorded = not any(entry.sequence <= receipt.sequence for entry in self._unrecorded)
+        return receipt.model_copy(update={"recorded": recorded})
+
+    def _keep(self, key: str, receipt: Receipt) -> None:
+        """Remember the answer: update ids deduplicate within one run only."""
+        if key:
+            self._receipts[key] = receipt
+            while len(self._receipts) > _RECEIPTS_KEPT:
+                del self._receipts[next(iter(self._receipts))]
+
+    # --- clocks --------------------------------------------------------------------------------------------
+
+    def _now(self) -> datetime:
+        """The moment; never before the newest entry, for the intake's clock may run ahead of the server's."""
+        return max(workflow.now(), self._state.acted_at)
+
+    def _state_at(self, now: datetime) -> CaseState:
+        """The state after what the clocks have to do first, without recording anything."""
+        state = self._state
+        events = overdue(self._state, now, self._terms)
+        for entry in audit.chain(self._state.case_id, events, after=self._last, at=now, by=None):
+            state = evolve(state, entry)
+        return state
+
+    def _apply_overdue(self) -> None:
+        now = self._now()
+        self._append(overdue(self._state, now, self._terms), by=None)
+
+    def _set_alarm(self) -> None:
+        """Set a timer for the next due moment, unless one that still rings early enough stands.
+
+        A timer that an act has made needless is left alone: cancelling and setting another costs two events an act.
+        """
+        due = clocks.next_due(self._state, self._terms)
+        if due is None or self._state.is_over:
+            return
+        rings_at = due + clocks.wake_delay(self._state.case_id, self._terms.policy.wake_spread)
+        if rings_at < min(self._alarms, default=rings_at + timedelta(1)):
+            self._alarms[rings_at] = asyncio.create_task(self._ring(rings_at))
+
+    async def _ring(self, at: datetime) -> None:
+        await workflow.sleep(at - workflow.now(), summary=f"等待下一时限:{words.local(at)}")
+        del self._alarms[at]
+        self._alarm_rang = True
+
+    def _something_to_do(self) -> bool:
+        return (
+            self._alarm_rang
+            or self._state.is_over
+            or (self._behind and self._catching_up is None)
+            or workflow.info().is_continue_as_new_suggested()
+        )
+
+    # --- ledger --------------------------------------------------------------------------------------------
+
+    def _append(self, events: Sequence[Event], *, by: Actor | None, key: str = "") -> None:
+        entries = audit.chain(self._state.case_id, events, after=self._last, at=self._now(), by=by, key=key)
+        for entry in entries:
+            self._state = evolve(self._state, entry)
+            self._last = entry
+        self._unrecorded += entries
+        self._latest = [*self._latest, *entries][-_LATEST_SHOWN:]
+
+    async def _record_promptly(self) -> None:
+        """Write what is new into the ledger by a local activity; if that fails, hand over to the catching-up."""
+        if self._behind:
+            return  # the catching-up holds the lock until the database is back; nobody waits for that
+        async with self._recording:
+            if self._behind or not self._unrecorded:
+                return
+            try:
+                recorded = await workflow.execute_local_activity(
+                    names.RECORD,
+                    self._batch(),
+                    result_type=Recorded,
+                    schedule_to_close_timeout=_PROMPT_RECORD,
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                    summary=f"记入台账:第{self._unrecorded[0].sequence}条起",
+                )
+            except FailureError:
+                self._behind = True
+            else:
+                self._forget(recorded)
+
+    async def _catch_up(self) -> None:
+        """Write what the ledger lacks by an ordinary activity that never gives up; acts and clocks go on meanwhile."""
+        async with self._recording:
+            recorded = await workflow.execute_activity(
+                names.RECORD,
+                self._batch(),
+                result_type=Recorded,
+                start_to_close_timeout=_CATCH_UP_TRY,
+                retry_policy=RetryPolicy(maximum_interval=_CATCH_UP_PAUSE),
+                summary=f"台账补记:第{self._unrecorded[0].sequence}条起(数据库恢复后自动完成)",
+            )
+            self._forget(recorded)
+        self._behind = False
+        self._catching_up = None
+        await self._record_promptly()
+
+    def _batch(self) -> RecordRequest:
+        return RecordRequest(entries=tuple(self._unrecorded), terms=self._terms)
+
+    def _forget(self, recorded: Recorded) -> None:
+        self._unrecorded = [entry for entry in self._unrecorded if entry.sequence > recorded.sequence]
+
+    async def _see_ledger_whole(self) -> None:
+        """Wait until nothing is unrecorded and no act is under way."""
+        while self._unrecorded or not workflow.all_handlers_finished():
+            if self._behind and self._catching_up is None:
+                self._catching_up = asyncio.create_task(self._catch_up())
+            await workflow.wait_condition(
+                lambda: (self._behind and self._catching_up is None)
+                or (not self._unrecorded and workflow.all_handlers_finished())
+            )
+
+    async def _continue_as_new(self) -> None:
+        """Go on in a fresh run before the history grows too long; nothing is lost and no clock is reset."""
+        await self._see_ledger_whole()
+        if self._state.is_over:
+            return
+        carried = Carried(
+            state=self._state, last=self._last, latest=tuple(self._latest), receipts=self._receipts
+        )
+        workflow.continue_as_new(CaseStart(opened=self._opened, terms=self._terms, carried=carried))
+
+    # --- what operators see --------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        """Refresh the operators' page, and those search attributes that have changed: each upsert is an event."""
+        now = self._now()
+        attributes = names.attributes_of(self._state, self._terms, now)
+        kept = {update.key.name for update in attributes}
+        changed = [update for update in attributes if update not in self._shown]
+        changed += [update.key.value_unset() for update in self._shown if update.key.name not in kept]
+        if changed:
+            workflow.upsert_search_attributes(changed)
+            self._shown = attributes
+        workflow.set_current_details(words.details(self._state, self._latest, now, self._terms))
