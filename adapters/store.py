@@ -203,6 +203,12 @@ class Store(LedgerStore, QueryStore):
             row = (await connection.execute(query)).one_or_none()
         return _start(row.opened, row.document) if row else None
 
+    async def is_started(self, case_id: CaseId) -> bool:
+        """Whether the case's workflow runs, or has run."""
+        query = select(IntakeRow.started_at).where(IntakeRow.case_id == case_id)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalar_one_or_none() is not None
+
     async def started(self, case_id: CaseId, at: datetime) -> None:
         """Mark that the workflow runs, or has run."""
         query = update(IntakeRow).where(IntakeRow.case_id == case_id, IntakeRow.started_at.is_(None))

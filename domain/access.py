@@ -83,9 +83,9 @@ def sees_contact(actor: Actor, state: CaseState) -> bool:
     return dispatches or works_on_it or actor.id == state.caller.id
 
 
-def may_call(actor: Actor, township: str) -> bool:
-    """Whether the person may blow the whistle for this township: its own officers, or a channel that calls in."""
-    return any(
+def may_call(actor: Actor, district: str, township: str) -> bool:
+    """Whether the person may blow the whistle for this township: its own officers, or a channel of the district."""
+    return actor.district == district and any(
         (post.role in _TOWNSHIP and post.organisation == township) or post.role is Role.INTEGRATION
         for post in actor.posts
     )

@@ -1,0 +1,423 @@
+"""Reading a district's folder: every mistake is named with file, row and column, all at once, or the whole is taken."""
+
+import csv
+import hashlib
+import io
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from python_calamine import CalamineWorkbook
+
+from adapters.holidays import calendar_for
+from domain.calendar import CalendarData
+from domain.case import Category, Post, Role
+from domain.district import Code, District, Item, Organisation, OrganisationKind, Person, Tier
+from domain.errors import DomainError
+from domain.policy import LimitClass, Policy
+
+WORKBOOK = "district.xlsx"
+_E = TypeVar("_E", bound=StrEnum)
+_COLUMNS = {
+    "organisations": ("code", "name", "kind", "tier", "note"),
+    "people": ("id", "name", "organisation", "role", "township", "on_duty", "phone", "note"),
+    "catalogue": (
+        "code",
+        "field",
+        "category",
+        "name",
+        "keywords",
+        "primary",
+        "cooperating",
+        "township_duty",
+        "basis",
+        "limit_class",
+        "closing_condition",
+        "evidence",
+        "flow",
+        "note",
+    ),
+}
+_MAY_BE_EMPTY = frozenset(
+    {"tier", "note", "township", "on_duty", "phone", "keywords", "cooperating", "township_duty", "basis",
+     "closing_condition", "evidence", "flow"}
+)  # fmt: skip
+_YES = frozenset({"yes", "是", "true", "1"})
+_NO = frozenset({"no", "否", "false", "0", ""})
+_SEPARATORS = str.maketrans({"\N{FULLWIDTH SEMICOLON}": ";", "、": ";"})
+_KINDS_OF_ROLE = {
+    Role.CITIZEN: {OrganisationKind.TOWNSHIP},
+    Role.GRID_WORKER: {OrganisationKind.TOWNSHIP},
+    Role.TOWNSHIP_OFFICER: {OrganisationKind.TOWNSHIP},
+    Role.TOWNSHIP_APPROVER: {OrganisationKind.TOWNSHIP},
+    Role.DISPATCHER: {OrganisationKind.PLATFORM},
+    Role.DEPARTMENT_OFFICER: {OrganisationKind.DEPARTMENT},
+    Role.DEPARTMENT_HEAD: {OrganisationKind.DEPARTMENT},
+    Role.RESIDENT_OFFICER: {OrganisationKind.DEPARTMENT},
+    Role.COORDINATOR: {OrganisationKind.COORDINATION_GROUP, OrganisationKind.CITY},
+    Role.LEADER: {OrganisationKind.GOVERNMENT, OrganisationKind.CITY},
+    Role.SUPERVISOR: {OrganisationKind.GOVERNMENT, OrganisationKind.CITY},
+    Role.AUDITOR: {OrganisationKind.GOVERNMENT, OrganisationKind.CITY},
+    Role.ADMINISTRATOR: {OrganisationKind.PLATFORM, OrganisationKind.GOVERNMENT},
+    Role.INTEGRATION: {OrganisationKind.PLATFORM},
+}
+_CODE: TypeAdapter[str] = TypeAdapter(Code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake, where it stands. Rows are counted as a spreadsheet shows them: the heading is row 1."""
+
+    file: str
+    message: str
+    row: int | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        row = f" 第 {self.row} 行" if self.row else ""
+        column = f" {self.column} 列" if self.column else ""
+        return f"{self.file}{row}{column}:{self.message}"
+
+
+class DistrictInvalid(DomainError):
+    """The folder has mistakes; nothing of it was taken."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("district_invalid", "\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One row of a table, with where it stands."""
+
+    file: str
+    number: int
+    cells: dict[str, str]
+    problems: list[Problem]
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells.get(column, "")
+
+    def wrong(self, column: str | None, message: str) -> None:
+        self.problems.append(Problem(file=self.file, row=self.number, column=column, message=message))
+
+    def many(self, column: str) -> tuple[str, ...]:
+        parts = self[column].translate(_SEPARATORS).split(";")
+        return tuple(part.strip() for part in parts if part.strip())
+
+    def code(self, column: str) -> str:
+        try:
+            return _CODE.validate_python(self[column])
+        except ValidationError:
+            if self[column]:
+                self.wrong(column, f"编号“{self[column]}”只能用小写字母、数字、- 和 _,以字母或数字开头。")
+            return ""
+
+    def choice(self, column: str, kind: type[_E]) -> _E | None:
+        try:
+            return kind(self[column])
+        except ValueError:
+            if self[column]:
+                allowed = "、".join(kind)
+                self.wrong(column, f"“{self[column]}”不在允许范围内:{allowed}。")
+            return None
+
+    def yes(self, column: str) -> bool:
+        value = self[column].lower()
+        if value not in _YES | _NO:
+            self.wrong(column, f"“{self[column]}”应为 yes 或 no。")
+        return value in _YES
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been read so far, and everything that was wrong."""
+
+    folder: Path
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_district(folder: Path) -> District:
+    """Return the district that the folder describes; its code is the folder's name.
+
+    Raises:
+        DistrictInvalid: with every mistake that was found.
+    """
+    reading = _Reading(folder)
+    tables = {name: list(_table(reading, name)) for name in _COLUMNS}
+    organisations = _organisations(tables["organisations"])
+    people = _people(reading, tables["people"], organisations, folder.resolve().name)
+    items = _items(tables["catalogue"], organisations)
+    _require_staff(reading, organisations, people)
+    policy, named, calendar = _policy(reading)
+    if reading.problems or policy is None or calendar is None:
+        raise DistrictInvalid(reading.problems)
+    return District(
+        code=folder.resolve().name,
+        name=named["district"],
+        policy=policy,
+        calendar=calendar,
+        organisations=tuple(organisations.values()),
+        people=tuple(people),
+        items=tuple(items),
+        catalogue_version=f"{named['catalogue']}/{_digest(items)}",
+    )
+
+
+def _digest(items: Iterable[Item]) -> str:
+    return hashlib.sha256("\n".join(item.model_dump_json() for item in items).encode()).hexdigest()[:8]
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def _table(reading: _Reading, name: str) -> Iterator[_Row]:
+    file, raw = _raw_table(reading, name)
+    if raw is None:
+        return
+    heading = [cell.strip() for cell in raw[0]] if raw else []
+    expected = _COLUMNS[name]
+    for column in expected:
+        if column not in heading:
+            reading.problems.append(Problem(file=file, row=1, column=column, message="缺少该列。"))
+    for column in heading:
+        if column not in expected:
+            reading.problems.append(Problem(file=file, row=1, column=column or "(空)", message="没有这个列名。"))
+    for number, cells in enumerate(raw[1:], start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        row = _Row(file, number, dict(zip(heading, (cell.strip() for cell in cells), strict=False)), reading.problems)
+        if len(cells) != len(heading):
+            row.wrong(None, f"应有 {len(heading)} 个单元格,实有 {len(cells)} 个。")
+        for column in expected:
+            if column in heading and column not in _MAY_BE_EMPTY and not row[column]:
+                row.wrong(column, "不能为空。")
+        yield row
+
+
+def _raw_table(reading: _Reading, name: str) -> tuple[str, list[list[str]] | None]:
+    workbook, path = reading.folder / WORKBOOK, reading.folder / f"{name}.csv"
+    if path.exists():
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError:
+            reading.problems.append(Problem(file=path.name, message="不是 UTF-8 编码,请另存为 UTF-8。"))
+            return path.name, None
+        return path.name, list(csv.reader(io.StringIO(text)))
+    if workbook.exists():
+        book = CalamineWorkbook.from_path(workbook)
+        if name in book.sheet_names:
+            rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+            return f"{WORKBOOK} {name}", [[_cell(value) for value in row] for row in rows]
+    reading.problems.append(Problem(file=path.name, message=f"缺少该文件(或 {WORKBOOK} 中的 {name} 表)。"))
+    return path.name, None
+
+
+def _cell(value: object) -> str:
+    """Return a spreadsheet's cell as text: a whole number without its fraction."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _organisations(rows: Iterable[_Row]) -> dict[str, Organisation]:
+    found: dict[str, Organisation] = {}
+    for row in rows:
+        code, kind, tier = row.code("code"), row.choice("kind", OrganisationKind), row.choice("tier", Tier)
+        if kind is OrganisationKind.DEPARTMENT and not row["tier"]:
+            row.wrong("tier", "部门须注明 resident(常驻)或 on_call(随叫随到)。")
+        if code in found:
+            row.wrong("code", f"编号“{code}”重复。")
+        if code and kind:
+            found[code] = Organisation(code=code, name=row["name"], kind=kind, tier=tier)
+    return found
+
+
+def _people(
+    reading: _Reading, rows: Iterable[_Row], organisations: dict[str, Organisation], district: str
+) -> list[Person]:
+    del reading
+    found: dict[str, Person] = {}
+    for row in rows:
+        person, post = row.code("id"), _post(row, organisations)
+        known = found.get(person)
+        if known and (known.name, known.phone) != (row["name"], row["phone"]):
+            row.wrong("name", f"编号“{person}”的姓名或电话与前面不一致。")
+        if not person or post is None:
+            continue
+        if known and post in known.posts:
+            row.wrong("role", f"“{person}”的该岗位重复。")
+        found[person] = Person(
+            id=person,
+            name=row["name"],
+            district=district,
+            posts=(*(known.posts if known else ()), post),
+            on_duty=row.yes("on_duty") or bool(known and known.on_duty),
+            phone=row["phone"],
+        )
+    return list(found.values())
+
+
+def _post(row: _Row, organisations: dict[str, Organisation]) -> Post | None:
+    role, office = row.choice("role", Role), organisations.get(row["organisation"])
+    if office is None:
+        if row["organisation"]:
+            row.wrong("organisation", f"机构“{row['organisation']}”不在 organisations 中。")
+        return None
+    if role is None:
+        return None
+    if office.kind not in _KINDS_OF_ROLE[role]:
+        kinds = "、".join(sorted(_KINDS_OF_ROLE[role]))
+        row.wrong("organisation", f"岗位 {role.value} 须在 {kinds} 类机构,“{office.code}”是 {office.kind.value}。")
+        return None
+    township = organisations.get(row["township"])
+    if role is Role.RESIDENT_OFFICER:
+        if office.tier is not Tier.RESIDENT:
+            row.wrong("organisation", f"“{office.code}”不是常驻(resident)部门。")
+        if township is None or township.kind is not OrganisationKind.TOWNSHIP:
+            row.wrong("township", "常驻执法人员须注明所驻镇街。")
+            return None
+    elif row["township"]:
+        row.wrong("township", "只有常驻执法人员填写所驻镇街。")
+    return Post(
+        role=role,
+        organisation=office.code,
+        township=township.code if township else None,
+        city=office.kind is OrganisationKind.CITY,
+    )
+
+
+def _items(rows: Iterable[_Row], organisations: dict[str, Organisation]) -> list[Item]:
+    found: dict[str, Item] = {}
+
+    def departments(row: _Row, column: str, codes: Iterable[str]) -> None:
+        for code in codes:
+            office = organisations.get(code)
+            if office is None or office.kind is not OrganisationKind.DEPARTMENT:
+                row.wrong(column, f"“{code}”不是 organisations 中的部门。")
+
+    for row in rows:
+        code, category = row.code("code"), row.choice("category", Category)
+        limit_class = row.choice("limit_class", LimitClass)
+        primary, cooperating = row["primary"], row.many("cooperating")
+        departments(row, "primary", [primary] if primary else [])
+        departments(row, "cooperating", cooperating)
+        if primary in cooperating:
+            row.wrong("cooperating", f"“{primary}”已是主体责任部门,不能同时为配合部门。")
+        if len(set(cooperating)) != len(cooperating):
+            row.wrong("cooperating", "配合部门重复。")
+        if code in found:
+            row.wrong("code", f"编号“{code}”重复。")
+        if code and category and limit_class:
+            found[code] = Item(
+                code=code,
+                field=row["field"],
+                category=category,
+                name=row["name"],
+                keywords=row.many("keywords"),
+                primary=primary,
+                cooperating=cooperating,
+                township_duty=row["township_duty"],
+                basis=row["basis"],
+                limit_class=limit_class,
+                closing_condition=row["closing_condition"],
+                evidence=row["evidence"],
+                flow=row.many("flow"),
+                note=row["note"],
+            )
+    return list(found.values())
+
+
+def _require_staff(
+    reading: _Reading, organisations: dict[str, Organisation], people: Sequence[Person]
+) -> None:
+    """Nobody may be left without somebody to act: each office has the people that the mechanism needs."""
+    held = Counter((post.role, post.organisation) for person in people for post in person.posts)
+    on_duty = {post.organisation for person in people if person.on_duty for post in person.posts}
+    needed = {
+        OrganisationKind.TOWNSHIP: (Role.TOWNSHIP_OFFICER, Role.TOWNSHIP_APPROVER),
+        OrganisationKind.DEPARTMENT: (Role.DEPARTMENT_HEAD, Role.DEPARTMENT_OFFICER),
+        OrganisationKind.PLATFORM: (Role.DISPATCHER,),
+        OrganisationKind.COORDINATION_GROUP: (Role.COORDINATOR,),
+    }
+
+    def lacks(message: str) -> None:
+        reading.problems.append(Problem(file="people.csv", message=message))
+
+    for kind, roles in needed.items():
+        offices = [office for office in organisations.values() if office.kind is kind]
+        if not offices and organisations:
+            reading.problems.append(Problem(file="organisations.csv", message=f"缺少 {kind.value} 类机构。"))
+        for office in offices:
+            for role in roles:
+                if not held[role, office.code]:
+                    lacks(f"“{office.name}”({office.code})没有 {role.value}。")
+            if kind is OrganisationKind.DEPARTMENT and office.code not in on_duty:
+                lacks(f"“{office.name}”({office.code})没有值班人员(on_duty=yes)。")
+
+
+# --- policy ------------------------------------------------------------------------------------------------
+
+
+def _policy(reading: _Reading) -> tuple[Policy | None, dict[str, str], CalendarData | None]:
+    file = "policy.toml"
+
+    def wrong(column: str | None, message: str) -> None:
+        reading.problems.append(Problem(file=file, column=column, message=message))
+
+    named: dict[str, str] = {}
+    try:
+        content: dict[str, Any] = tomllib.loads((reading.folder / file).read_text("utf-8"))
+    except FileNotFoundError:
+        wrong(None, "缺少该文件。")
+        return None, named, None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        wrong(None, f"不是有效的 TOML(UTF-8):{error}。")
+        return None, named, None
+    for table, key in (("district", "name"), ("catalogue", "version")):
+        value = content.get(table, {}).get(key)
+        if not isinstance(value, str) or not value:
+            wrong(f"{table}.{key}", "不能为空。")
+        else:
+            named[table] = value
+    calendar = _calendar(content, wrong)
+    try:
+        return Policy.model_validate(content), named, calendar
+    except ValidationError as error:
+        for each in error.errors():
+            wrong(".".join(map(str, each["loc"])), _in_chinese(each["type"], str(each.get("ctx", {}).get("error", ""))))
+        return None, named, calendar
+
+
+def _calendar(content: dict[str, Any], wrong: Any) -> CalendarData | None:
+    years = content.get("calendar", {}).get("years")
+    if not isinstance(years, list) or not years or not all(isinstance(year, int) for year in years):
+        wrong("calendar.years", "应为年份列表,例如 [2026, 2027]。")
+        return None
+    hours = content.get("office", {}).get("hours")
+    try:
+        empty = CalendarData.model_validate(
+            {"version": "-", "office_hours": hours, "days_off": (), "make_up_days": (), "published_until": "2000-01-01"}
+        )
+    except ValidationError:
+        wrong("office.hours", '应为先后有序、互不重叠的时段,例如 [["08:30", "12:00"], ["13:30", "17:30"]]。')
+        return None
+    return calendar_for(years, empty.office_hours)
+
+
+def _in_chinese(kind: str, told: str) -> str:
+    """Say what is wrong; our own validators already speak Chinese."""
+    if kind == "value_error" and told:
+        return told
+    words = {
+        "missing": "缺少该项。",
+        "enum": "不在允许范围内。",
+        "too_short": "不能为空。",
+        "string_too_short": "不能为空。",
+    }
+    return words.get(kind, "取值有误。")

@@ -1,0 +1,667 @@
+"""The HTTP door: who asks, what they ask, and the answer; the rules are elsewhere."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from pydantic import AwareDatetime
+
+from adapters.database import StoreUnavailable
+from adapters.logs import configure_logging
+from adapters.queries import CaseQuery, Sort
+from adapters.settings import Settings
+from adapters.store import Answer, IdempotencyClash, NotFound, Store
+from adapters.temporal import connect
+from domain import access, audit, words
+from domain.calendar import SHANGHAI
+from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Stage
+from domain.commands import COMMANDS, Act, AnyCommand
+from domain.district import District, Item, Person, Terms
+from domain.errors import Forbidden, Invalid, LedgerConflict
+from domain.events import Entry
+from domain.lifecycle import decide, evolve, open_case, overdue
+from domain.policy import LimitClass, Urgency
+from domain.ports import CaseStart, Contact, Intake, PendingAct
+from starter import problems, views
+from starter.bodies import BODIES, Body, CallBody, DispatchBody, ReadBody, fields_of
+from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
+from starter.identity import Directory, TokenInvalid, read
+from starter.limits import BodyLimit, RequestLog
+from starter.problems import Problem, case_not_found, unauthenticated
+from starter.relay import Relay
+
+HERE = Path(__file__).parent
+API = "/api/v1"
+PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+"""Every route outside this list needs a token; a test holds it so."""
+
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_log = structlog.get_logger()
+_bearer = HTTPBearer(auto_error=False, description="shaodao token 人员编号 签发的令牌")
+
+
+@dataclass(slots=True)
+class Doors:
+    """What the routes work with; one for each application."""
+
+    settings: Settings
+    store: Store
+    cases: CaseClient
+    directory: Directory
+    relay: Relay
+
+
+def _doors(request: Request) -> Doors:
+    doors: Doors = request.app.state.doors
+    return doors
+
+
+OurDoors = Annotated[Doors, Depends(_doors)]
+
+
+async def identify(
+    doors: OurDoors, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Person:
+    """Return who asks, or refuse."""
+    if credentials is None:
+        raise unauthenticated("请在 Authorization 头中提供访问令牌:Bearer 令牌。")
+    try:
+        claimed = read(credentials.credentials, doors.settings.secret.get_secret_value())
+    except TokenInvalid:
+        raise unauthenticated("访问令牌无效或已过期,请重新取得。") from None
+    person = await doors.directory.find_person(claimed)
+    if person is None:
+        raise unauthenticated("令牌对应的人员不存在或已停用,请联系管理员。")
+    structlog.contextvars.bind_contextvars(person=person.id)
+    return person
+
+
+Reader = Annotated[Person, Depends(identify)]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="同一次操作重试时使用同一值:结果相同且只生效一次。",
+    ),
+]
+
+router = APIRouter(
+    prefix=API,
+    dependencies=[Depends(identify)],
+    responses={
+        status: {"description": title, "content": {problems.MEDIA_TYPE: {}}}
+        for status, title in ((401, "未登录"), (403, "无权操作"), (404, "未找到"), (409, "当前状态不允许"), (422, "内容有误"))
+    },
+)
+
+
+# --- calling -----------------------------------------------------------------------------------------------
+
+
+@router.post("/cases", status_code=201, response_model=views.CaseView, summary="吹哨(呼叫)", tags=["案件"])
+async def call(body: CallBody, doors: OurDoors, person: Reader, key: Key = None) -> Response:
+    """提交一个呼叫。答复 201 即已落库:此后无论何种故障都不会丢失。"""
+    digest = _digest("/cases", body)
+    if replayed := await _replayed(doors, person, key, digest):
+        return replayed
+    now, actor = _now(), person.actor()
+    district = doors.directory.district(body.district)
+    if district is None:
+        raise Invalid("unknown_district", f"区(市)“{body.district}”不存在。")
+    terms = district.terms()
+    details = _details(body, district, doors.directory)
+    called = open_case(details, now, terms, catalogue_version=district.catalogue_version)
+    if not access.may_call(actor, body.district, body.township):
+        raise Forbidden("role_may_not", "您只能代表本镇街吹哨。")
+    case_id = _new_case_id(district.code, now)
+    opened = audit.chain(case_id, [called], after=None, at=now, by=actor, key=_scoped(person, key))[0]
+    contact = Contact(name=body.contact.name, phone=body.contact.phone)
+    view = views.case_view(evolve(None, opened), actor, now, terms, contact=contact)
+    content = view.model_dump_json()
+    intake = Intake(
+        start=CaseStart(opened=opened, terms=terms), contact=contact, key=key or "", body_digest=digest
+    )
+    try:
+        await doors.store.take_call(intake, person=person.id, status=201, body=content)
+    except IdempotencyClash:
+        answer = await _replayed(doors, person, key, digest)
+        assert answer is not None  # noqa: S101 - the clash says that it is there
+        return answer
+    doors.relay.kick()
+    return _json(content, 201, Location=f"{API}/cases/{case_id}")
+
+
+def _details(body: CallBody, district: District, directory: Directory) -> CallDetails:
+    item: Item | None = None
+    if body.item_code is not None:
+        item = directory.item(district.code, body.item_code)
+        if item is None:
+            raise Invalid("unknown_item", f"事项“{body.item_code}”不在事项清单中,请查询 /catalogue/items。")
+    return CallDetails.model_validate(
+        {
+            **body.model_dump(exclude={"contact"}),
+            "item_name": item.name if item else None,
+            "limit_class": item.limit_class if item else LimitClass.ORDINARY,
+        }
+    )
+
+
+def _new_case_id(district: str, now: datetime) -> CaseId:
+    """Return an id that one can say over the telephone: no letters that look like digits."""
+    tail = "".join(secrets.choice(_LETTERS) for _ in range(6))
+    return CaseId(f"{district}-{now.astimezone(SHANGHAI):%Y%m%d}-{tail}")
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What to list."""
+
+    district: str | None = None
+    township: str | None = None
+    department: str | None = None
+    stage: Stage | None = None
+    category: Category | None = None
+    item: str | None = None
+    urgency: Urgency | None = None
+    overdue: bool | None = None
+    text: Annotated[str | None, Query(max_length=100, description="标题、内容、地点或案件编号中的文字")] = None
+    called_from: Annotated[AwareDatetime | None, Query(description="吹哨时间不早于")] = None
+    called_before: Annotated[AwareDatetime | None, Query(description="吹哨时间早于")] = None
+    sort: Annotated[
+        str, Query(pattern=r"^-?(called_at|acted_at|next_due_at)$", description="前加 - 为降序")
+    ] = "-called_at"
+    cursor: Annotated[str | None, Query(max_length=500)] = None
+    limit: Annotated[int, Query(ge=1, le=200)] = 50
+
+
+@router.get("/cases", response_model=views.CasePageView, summary="案件列表", tags=["案件"])
+async def list_cases(doors: OurDoors, person: Reader, filters: Annotated[Filters, Depends()]) -> views.CasePageView:
+    """列出本人可见的案件,按游标翻页。"""
+    query = CaseQuery(
+        district=filters.district,
+        township=filters.township,
+        department=filters.department,
+        stage=filters.stage,
+        category=filters.category,
+        item=filters.item,
+        urgency=filters.urgency,
+        overdue=filters.overdue,
+        text=filters.text,
+        called_from=filters.called_from,
+        called_before=filters.called_before,
+        sort=Sort(filters.sort.removeprefix("-")),
+        descending=filters.sort.startswith("-"),
+        cursor=filters.cursor,
+        limit=filters.limit,
+    )
+    page = await doors.store.cases(query, access.sight(person.actor()), _now())
+    return views.CasePageView(
+        items=[views.line_view(line) for line in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.get("/cases/{case_id}", response_model=views.CaseView, summary="案件详情", tags=["案件"])
+async def show_case(case_id: str, doors: OurDoors, person: Reader) -> Response:
+    """查看案件:阶段、各部门时钟,以及本人现在可以办理的操作(allowed_acts)。"""
+    state = await _visible(doors, CaseId(case_id), person)
+    return _json(await _view(doors, state, person))
+
+
+@router.get("/cases/{case_id}/timeline", summary="时间线", tags=["案件"])
+async def show_timeline(case_id: str, doors: OurDoors, person: Reader) -> views.TimelineView:
+    """案件中发生的一切:何人、何时、何事。"""
+    await _visible(doors, CaseId(case_id), person)
+    return views.timeline_view(await doors.store.timeline(CaseId(case_id)))
+
+
+@router.get("/cases/{case_id}/audit", summary="台账(含哈希)", tags=["案件"])
+async def show_audit(case_id: str, doors: OurDoors, person: Reader) -> views.AuditView:
+    """案件台账原文。每条记录的 SHA-256 即其 hash,并以 previous 指向上一条。"""
+    await _visible(doors, CaseId(case_id), person)
+    raw = await doors.store.raw_entries(CaseId(case_id))
+    entries = [Entry.model_validate({**json.loads(text), "hash": hash_}) for text, hash_ in raw]
+    try:
+        audit.check_chain(entries)
+        whole = all(audit.digest(text) == hash_ for text, hash_ in raw)
+    except LedgerConflict:
+        whole = False
+    return views.AuditView(
+        case_id=case_id,
+        chain_whole=whole,
+        head=raw[-1][1] if raw else audit.GENESIS,
+        entries=[
+            views.AuditEntryView(sequence=entry.sequence, entry=text, hash=hash_)
+            for entry, (text, hash_) in zip(entries, raw, strict=True)
+        ],
+    )
+
+
+async def _visible(doors: Doors, case_id: CaseId, person: Person) -> CaseState:
+    """Return the case as it is, from the store, or from its workflow while the store is away."""
+    try:
+        state = await doors.store.case(case_id)
+    except StoreUnavailable:
+        try:
+            state = await doors.cases.state(case_id)
+        except CaseNotRunning:
+            raise case_not_found() from None
+    if state is None or not access.may_see(person.actor(), state):
+        raise case_not_found()
+    return state
+
+
+async def _terms(doors: Doors, state: CaseState) -> Terms:
+    """Return the terms of the case; while the store is away the district's current ones, for showing only."""
+    try:
+        return await doors.store.terms_of(state.case_id)
+    except (StoreUnavailable, NotFound):
+        district = doors.directory.district(state.call.district)
+        if district is None:
+            raise
+        return district.terms()
+
+
+async def _view(doors: Doors, state: CaseState, person: Person) -> str:
+    contact: Contact | None = None
+    pending: list[PendingAct] = []
+    with contextlib.suppress(StoreUnavailable):
+        contact = await doors.store.contact(state.case_id)
+        pending = await doors.store.pending_of(state.case_id)
+    terms = await _terms(doors, state)
+    return views.case_view(
+        state, person.actor(), _now(), terms, contact=contact, pending=pending
+    ).model_dump_json()
+
+
+# --- acting ------------------------------------------------------------------------------------------------
+
+
+async def _perform(doors: Doors, person: Person, case_id: CaseId, act: Act, body: Body, key: str | None) -> Response:
+    digest = _digest(f"/cases/{case_id}/{act}", body)
+    if replayed := await _replayed(doors, person, key, digest):
+        return replayed
+    state = await _visible(doors, case_id, person)
+    command = _command(doors, person, state, act, body, key, digest)
+    try:
+        receipt = await _act(doors, state, command)
+    except TemporalUnavailable:
+        return await _defer(doors, person, state, command)
+    after = await _after(doors, case_id, receipt.sequence, recorded=receipt.recorded)
+    content = await _view(doors, after, person)
+    if key:
+        answer = Answer(body_digest=digest, status=200, body=content)
+        with contextlib.suppress(StoreUnavailable):  # the workflow itself knows the key
+            await doors.store.remember(person.id, key, answer, _now())
+    return _json(content)
+
+
+async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Any:
+    """Hand the act to the workflow; one that has not been started yet is started first."""
+    try:
+        return await doors.cases.act(state.case_id, command)
+    except CaseNotRunning:
+        if state.is_over:
+            decide(state, command, _now(), await _terms(doors, state))
+        start = await doors.store.start_of(state.case_id)
+        if start is None or await doors.store.is_started(state.case_id):
+            raise Problem(409, "case_over", "案件已经结束,不能再办理。") from None
+        await doors.cases.start(start)
+        await doors.store.started(state.case_id, _now())
+        return await doors.cases.act(state.case_id, command)
+
+
+async def _defer(doors: Doors, person: Person, state: CaseState, command: AnyCommand) -> Response:
+    """Keep the act for the relay, unless the rules refuse it already."""
+    now, terms = _now(), await _terms(doors, state)
+    judged = state
+    for event in overdue(state, now, terms):
+        entry = Entry(
+            case_id=state.case_id, sequence=judged.sequence + 1, at=now, by=None, event=event, previous=""
+        )
+        judged = evolve(judged, entry)
+    decide(judged, command, now, terms)
+    await doors.store.defer_act(
+        state.case_id,
+        command.act.value,
+        command.model_dump_json(),
+        update_id=command.key,
+        person=person.id,
+        at=now,
+    )
+    _log.warning("act_deferred", case_id=state.case_id, act=command.act.value)
+    content = await _view(doors, state, person)
+    return _json(content, 202, Location=f"{API}/cases/{state.case_id}")
+
+
+async def _after(doors: Doors, case_id: CaseId, sequence: int, *, recorded: bool) -> CaseState:
+    """Return the case as it is after the act: from the store when it has caught up, else from the workflow."""
+    if recorded:
+        with contextlib.suppress(StoreUnavailable):
+            state = await doors.store.case(case_id)
+            if state is not None and state.sequence >= sequence:
+                return state
+    return await doors.cases.state(case_id)
+
+
+def _command(
+    doors: Doors, person: Person, state: CaseState, act: Act, body: Body, key: str | None, digest: str
+) -> AnyCommand:
+    fields = fields_of(body)
+    if isinstance(body, DispatchBody):
+        fields = _dispatch_fields(doors, state, fields)
+    if "department" in COMMANDS[act].model_fields and "department" not in fields:
+        fields["department"] = _only_department(person, state)
+    command: AnyCommand = COMMANDS[act].model_validate(
+        {**fields, "by": person.actor(), "key": _scoped(person, key), "body_digest": digest}
+    )
+    return command
+
+
+def _dispatch_fields(doors: Doors, state: CaseState, fields: dict[str, Any]) -> dict[str, Any]:
+    """Take lead and cooperating departments from the item, where the dispatcher names none."""
+    item = doors.directory.item(state.call.district, state.call.item_code) if state.call.item_code else None
+    if "lead" in fields:
+        return fields
+    if item is None:
+        raise Invalid("lead_missing", "该案件未列事项,请指定牵头单位(lead)。")
+    return {"cooperating": item.cooperating, **fields, "lead": item.primary}
+
+
+def _only_department(person: Person, state: CaseState) -> str:
+    mine = {post.organisation for post in person.posts} & {each.department for each in state.assignments}
+    candidates = mine or {each.department for each in state.assignments}
+    if len(candidates) != 1:
+        raise Invalid("missing_field", "请指明部门(department)。")
+    return str(candidates.pop())
+
+
+def _add_act_route(act: Act, body_type: type[Body]) -> None:
+    path = views.path_of(act)
+
+    @router.post(
+        f"/cases/{{case_id}}/{path}",
+        response_model=views.CaseView,
+        summary=words.ACTS[act],
+        tags=["办理"],
+        name=act.value,
+        responses={202: {"description": "办理引擎暂不可用,操作已落库,恢复后自动补办", "model": views.CaseView}},
+    )
+    async def perform(
+        case_id: str,
+        doors: OurDoors,
+        person: Reader,
+        body: body_type,  # type: ignore[valid-type] - FastAPI reads it when the route is made
+        key: Key = None,
+    ) -> Response:
+        return await _perform(doors, person, CaseId(case_id), act, body, key)
+
+
+for each_act, each_body in BODIES.items():
+    _add_act_route(each_act, each_body)
+
+
+# --- inbox, reference data ---------------------------------------------------------------------------------
+
+
+@router.get("/inbox", summary="收件箱", tags=["通知"])
+async def show_inbox(
+    doors: OurDoors,
+    person: Reader,
+    *,
+    unread_only: bool = False,
+    before: Annotated[int | None, Query(description="上一页最后一条的 id")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> views.InboxView:
+    """本人的通知,最新的在前。"""
+    found = await doors.store.inbox(person.id, unread_only=unread_only, before=before, limit=limit)
+    names = views.NoticeView.model_fields
+    return views.InboxView(
+        items=[views.NoticeView(**{name: getattr(each, name) for name in names}) for each in found]
+    )
+
+
+@router.post("/inbox/read", summary="标为已读", tags=["通知"])
+async def read_notices(body: ReadBody, doors: OurDoors, person: Reader) -> dict[str, int]:
+    """将本人的通知标为已读。重复提交没有其他影响。"""
+    return {"marked": await doors.store.mark_read(person.id, body.ids, _now())}
+
+
+@router.get("/me", summary="我是谁", tags=["基础数据"])
+async def me(person: Reader) -> dict[str, Any]:
+    """当前令牌对应的人员及其岗位。"""
+    posts = [{**post.model_dump(), "role_label": words.ROLES[post.role]} for post in person.posts]
+    return {"id": person.id, "name": person.name, "district": person.district, "posts": posts}
+
+
+def _district(doors: Doors, person: Person, code: str | None) -> District:
+    """Return the district that is asked for: the reader's own, or any for the city level."""
+    seen = access.sight(person.actor())
+    wanted = code or person.district
+    district = doors.directory.district(wanted)
+    if district is None or (wanted != person.district and not seen.everything):
+        raise Problem(404, "district_not_found", "没有该区(市),或您无权查看。")
+    return district
+
+
+@router.get("/catalogue/items", summary="事项清单", tags=["基础数据"])
+async def items(
+    doors: OurDoors,
+    person: Reader,
+    district: str | None = None,
+    field: Annotated[str | None, Query(description="领域")] = None,
+    text: Annotated[str | None, Query(description="名称、关键词中的文字", max_length=100)] = None,
+) -> dict[str, Any]:
+    """查询事项清单;version 为清单版本。"""
+    found = _district(doors, person, district)
+    wanted = (text or "").lower()
+    matching = [
+        item.model_dump(mode="json")
+        for item in found.items
+        if (field is None or item.field == field)
+        and wanted in " ".join((item.code, item.name, *item.keywords)).lower()
+    ]
+    return {"district": found.code, "version": found.catalogue_version, "items": matching}
+
+
+@router.get("/catalogue/items/{code}", summary="事项", tags=["基础数据"])
+async def one_item(code: str, doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
+    """查询一个事项:主体责任、配合责任、镇街职责、时限类别与运行流程。"""
+    found = _district(doors, person, district)
+    item = doors.directory.item(found.code, code)
+    if item is None:
+        raise Problem(404, "unknown_item", f"事项“{code}”不在事项清单中。")
+    return {"district": found.code, "version": found.catalogue_version, "item": item.model_dump(mode="json")}
+
+
+@router.get("/organisations", summary="组织机构", tags=["基础数据"])
+async def organisations(doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
+    """镇街、部门及其 1+X+Y 层级。"""
+    found = _district(doors, person, district)
+    return {
+        "district": found.code,
+        "name": found.name,
+        "items": [each.model_dump(mode="json") for each in found.organisations],
+    }
+
+
+@router.get("/policy", summary="政策(时限与升级阶梯)", tags=["基础数据"])
+async def policy(doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
+    """当前政策及工作日历版本;在办案件沿用立案时的版本。"""
+    found = _district(doors, person, district)
+    return {
+        "district": found.code,
+        "policy": found.policy.model_dump(mode="json"),
+        "calendar": found.calendar.model_dump(mode="json"),
+    }
+
+
+# --- pages and probes --------------------------------------------------------------------------------------
+
+public = APIRouter(include_in_schema=False)
+_templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape())
+_ONLY_US = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@public.get("/")
+async def home(doors: OurDoors) -> HTMLResponse:
+    """Say what this is and where to go."""
+    page = _templates.get_template("home.html").render(
+        districts=[district.name for district in doors.directory.districts()],
+        temporal_ui_url=doors.settings.temporal_ui_url,
+    )
+    return HTMLResponse(page, headers=_ONLY_US)
+
+
+@public.get("/docs")
+async def docs() -> HTMLResponse:
+    """Show the API, with our own copy of Swagger UI: closed networks reach no CDN."""
+    return HTMLResponse(_templates.get_template("docs.html").render(), headers=_ONLY_US)
+
+
+@public.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Say that the process lives."""
+    return {"status": "ok"}
+
+
+@public.get("/readyz")
+async def readyz(doors: OurDoors) -> JSONResponse:
+    """Say whether the store and Temporal answer; 503 names what does not."""
+    parts = {"store": await _answers(doors.store.ping), "temporal": await _answers(_temporal_health(doors))}
+    return JSONResponse(parts, 200 if all(parts.values()) else 503)
+
+
+def _temporal_health(doors: Doors) -> Callable[[], Any]:
+    return doors.cases.client.service_client.check_health
+
+
+async def _answers(ask: Callable[[], Any]) -> bool:
+    try:
+        async with asyncio.timeout(3):
+            await ask()
+    except Exception:  # noqa: BLE001 - whatever it is, the part does not answer
+        return False
+    return True
+
+
+# --- composition -------------------------------------------------------------------------------------------
+
+
+def create_api(doors: Doors) -> FastAPI:
+    """Return the application; its background work runs while it is served."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with contextlib.suppress(StoreUnavailable):
+            await doors.directory.refresh()
+        tasks = [asyncio.create_task(doors.relay.run()), asyncio.create_task(doors.directory.keep_fresh())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    app = FastAPI(
+        title="哨到 shaodao",
+        version="v1",
+        description=(
+            "镇街吹哨、部门报到。时间为 ISO 8601(带时区);错误为 RFC 9457 problem+json,"
+            "code 稳定、detail 说明如何处理。每个 POST 均可带 Idempotency-Key 安全重试。"
+        ),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+    )
+    app.state.doors = doors
+    app.include_router(router)
+    app.include_router(public)
+    app.add_api_route("/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    problems.install(app)
+    app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes)
+    app.add_middleware(RequestLog)
+    return app
+
+
+async def open_doors(settings: Settings) -> Doors:
+    """Wire the doors from settings; nothing is connected before the first request."""
+    store = Store(settings.database_url)
+    cases = CaseClient(await connect(), within=settings.temporal_within)
+    return Doors(settings, store, cases, Directory(store), Relay(store, cases))
+
+
+async def serve() -> None:
+    """Serve until SIGINT or SIGTERM."""
+    settings = Settings()
+    configure_logging()
+    doors = await open_doors(settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_api(doors), host=settings.host, port=settings.port, log_config=None, access_log=False
+        )
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    await server.serve()
+    await doors.store.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _scoped(person: Person, key: str | None) -> str:
+    """Return the key as the workflow knows it: nobody can take another person's, and without one it is fresh."""
+    if key is None:
+        return secrets.token_hex(16)
+    return hashlib.sha256(f"{person.id}\n{key}".encode()).hexdigest()
+
+
+def _digest(path: str, body: Body) -> str:
+    content = json.dumps([path, body.model_dump(mode="json", exclude_unset=True)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+async def _replayed(doors: Doors, person: Person, key: str | None, digest: str) -> Response | None:
+    """Return what this key was answered before; None when it is new, or when the store is away."""
+    if key is None:
+        return None
+    try:
+        answer = await doors.store.answered(person.id, key)
+    except StoreUnavailable:
+        return None
+    if answer is None:
+        return None
+    if answer.body_digest != digest:
+        raise KEY_REUSED
+    return _json(answer.body, answer.status, **{"Idempotent-Replay": "true"})
+
+
+def _json(content: str, status: int = 200, **headers: str) -> Response:
+    return Response(content, status, headers, media_type="application/json")

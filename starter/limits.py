@@ -1,0 +1,81 @@
+"""Around every request: how large it may be, and the line that the log keeps of it."""
+
+import time
+import uuid
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from starter.problems import Problem, render
+
+_log = structlog.get_logger()
+
+
+class BodyLimit:
+    """Refuses bodies that are larger than allowed, whether they say so beforehand or not."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body up to the limit, then hand it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        chunks: list[Message] = []
+        size = 0
+        while True:
+            message = await receive()
+            chunks.append(message)
+            size += len(message.get("body", b""))
+            if size > self._most:
+                await render(self._too_large())(scope, receive, send)
+                return
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                break
+        waiting = iter(chunks)
+
+        async def replay() -> Message:
+            return next(waiting, None) or await receive()
+
+        await self._app(scope, replay, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(413, "body_too_large", f"请求体不能超过 {self._most} 字节;附件请只提交引用。")
+
+
+class RequestLog:
+    """One line a request: route, status, duration and person; never bodies or addresses with texts in them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, then log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        structlog.contextvars.clear_contextvars()
+        number = uuid.uuid4().hex
+        structlog.contextvars.bind_contextvars(request=number)
+        began, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", number.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            route = scope.get("route")
+            _log.info(
+                "request",
+                method=scope["method"],
+                route=getattr(route, "path", None),
+                status=status,
+                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+            )

@@ -1,0 +1,174 @@
+"""Refusals as the world reads them: RFC 9457 problem details, with a stable code and a Chinese sentence."""
+
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from adapters.store import StoreUnavailable
+from domain.errors import DomainError, Forbidden, Invalid, LedgerConflict, Refused
+from starter.case_client import TemporalUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+_log = structlog.get_logger()
+
+_STATUSES: dict[type[DomainError], int] = {
+    Refused: HTTPStatus.CONFLICT,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    LedgerConflict: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_TITLES = {
+    400: "请求格式有误",
+    401: "未登录",
+    403: "无权操作",
+    404: "未找到",
+    405: "不支持的方法",
+    409: "当前状态不允许",
+    413: "请求过大",
+    415: "不支持的内容类型",
+    422: "内容有误",
+    500: "服务内部错误",
+    503: "服务暂不可用",
+}
+
+
+class Problem(Exception):  # noqa: N818 - the standard's own word
+    """A refusal of the door itself."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.more = more
+
+
+def unauthenticated(detail: str) -> Problem:
+    """Return the problem of somebody whom we do not know."""
+    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def case_not_found() -> Problem:
+    """Return the problem of a case that does not exist, or that this person may not see: one cannot tell which."""
+    return Problem(404, "case_not_found", "没有该案件,或您无权查看。请核对案件编号。")
+
+
+def render(problem: Problem) -> JSONResponse:
+    """Return the problem as a response."""
+    content = {
+        "type": f"urn:shaodao:problem:{problem.code}",
+        "title": _TITLES.get(problem.status, HTTPStatus(problem.status).phrase),
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.detail,
+        **problem.more,
+    }
+    return JSONResponse(content, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error leave as a problem."""
+
+    @app.exception_handler(Problem)
+    async def own(_: Request, problem: Problem) -> JSONResponse:
+        return render(problem)
+
+    @app.exception_handler(DomainError)
+    async def rules(_: Request, error: DomainError) -> JSONResponse:
+        status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
+        if error.code == "case_not_visible":
+            return render(case_not_found())
+        return render(Problem(status, error.code, error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return render(_of_validation(error))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        code, detail = _HTTP.get(error.status_code, ("http_error", "请求无法处理。"))
+        return render(Problem(error.status_code, code, detail, headers=error.headers))
+
+    @app.exception_handler(StoreUnavailable)
+    async def store(_: Request, __: StoreUnavailable) -> JSONResponse:
+        return render(
+            Problem(503, "store_unavailable", "数据库暂不可用,请稍后重试。", headers={"Retry-After": "5"})
+        )
+
+    @app.exception_handler(TemporalUnavailable)
+    async def temporal(_: Request, __: TemporalUnavailable) -> JSONResponse:
+        return render(
+            Problem(503, "temporal_unavailable", "办理引擎暂不可用,请稍后重试。", headers={"Retry-After": "5"})
+        )
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> JSONResponse:
+        number = uuid.uuid4().hex
+        _log.error("internal_error", request=number, path=request.scope.get("path"), exc_info=error)
+        detail = f"服务内部错误,已记录(编号 {number}),请联系管理员。"
+        return render(Problem(500, "internal_error", detail, request=number))
+
+
+_HTTP = {
+    404: ("not_found", "没有该地址,请查阅接口文档 /docs。"),
+    405: ("method_not_allowed", "该地址不支持此方法,请查阅接口文档 /docs。"),
+    400: ("bad_request", "请求格式有误。"),
+}
+
+_FIELD_CODES = {
+    "missing": ("missing_field", "缺少必填项"),
+    "extra_forbidden": ("unknown_field", "没有该字段"),
+    "timezone_aware": ("malformed_time", "时间须带时区,例如 2026-03-04T09:00:00+08:00"),
+    "enum": ("unknown_value", "取值不在允许范围内"),
+    "literal_error": ("unknown_value", "取值不在允许范围内"),
+    "string_too_short": ("invalid_field", "不能为空或过短"),
+    "string_too_long": ("invalid_field", "内容过长"),
+    "too_short": ("invalid_field", "数量过少"),
+    "too_long": ("invalid_field", "数量过多"),
+    "string_type": ("invalid_field", "应为文字"),
+    "bool_type": ("invalid_field", "应为 true 或 false"),
+    "bool_parsing": ("invalid_field", "应为 true 或 false"),
+    "int_parsing": ("invalid_field", "应为整数"),
+    "int_type": ("invalid_field", "应为整数"),
+    "model_attributes_type": ("invalid_field", "应为 JSON 对象"),
+    "model_type": ("invalid_field", "应为 JSON 对象"),
+    "dict_type": ("invalid_field", "应为 JSON 对象"),
+    "list_type": ("invalid_field", "应为数组"),
+    "tuple_type": ("invalid_field", "应为数组"),
+    "string_pattern_mismatch": ("invalid_field", "格式有误"),
+    "greater_than_equal": ("invalid_field", "数值过小"),
+    "less_than_equal": ("invalid_field", "数值过大"),
+}
+_TIME = ("malformed_time", "时间格式有误,应为 ISO 8601 带时区,例如 2026-03-04T09:00:00+08:00")
+_DATE = ("malformed_time", "日期格式有误,应为 2026-03-04")
+
+
+def _of_validation(error: RequestValidationError) -> Problem:
+    found = error.errors()
+    if any(each["type"] == "json_invalid" for each in found):
+        return Problem(400, "malformed_json", "请求体不是有效的 JSON。")
+    errors = [_of_field(each) for each in found]
+    told = ";".join(f"{each['field']}:{each['detail']}" for each in errors[:5])
+    return Problem(422, errors[0]["code"], f"请求内容有误。{told}", errors=errors)
+
+
+def _of_field(found: Mapping[str, Any]) -> dict[str, str]:
+    kind = str(found["type"])
+    field = ".".join(str(part) for part in found["loc"] if part not in {"body", "query", "path", "header"})
+    if kind.startswith(("datetime", "timezone_naive")) and kind != "timezone_aware":
+        code, detail = _TIME
+    elif kind.startswith("date_"):
+        code, detail = _DATE
+    else:
+        code, detail = _FIELD_CODES.get(kind, ("invalid_field", "内容有误"))
+    return {"field": field or "body", "code": code, "detail": detail}

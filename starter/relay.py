@@ -1,0 +1,106 @@
+"""What was acknowledged while Temporal was away reaches it later."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from pydantic import TypeAdapter
+
+from adapters.store import Store, StoreUnavailable
+from domain.commands import COMMANDS, Act, AnyCommand
+from domain.errors import DomainError
+from domain.ports import PendingAct
+from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
+
+_PAUSE = 1.0
+_BATCH = 100
+_RETRY = timedelta(seconds=10)
+_log = structlog.get_logger()
+
+
+class Relay:
+    """Starts workflows of calls that were only committed, and repeats acts that were only committed.
+
+    Everything is repeated safely: starts by workflow id, acts by update id. Any number of doors may run one.
+    """
+
+    def __init__(self, store: Store, cases: CaseClient) -> None:
+        self._store = store
+        self._cases = cases
+        self._kicked = asyncio.Event()
+
+    def kick(self) -> None:
+        """Look at once: something new was committed."""
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Work for ever; outages are waited out."""
+        while True:
+            self._kicked.clear()
+            try:
+                await self.start_cases()
+                await self.repeat_acts()
+            except (StoreUnavailable, TemporalUnavailable) as error:
+                _log.warning("relay_waits", reason=type(error).__name__)
+            except Exception:
+                _log.exception("relay_failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE):
+                    await self._kicked.wait()
+
+    async def start_cases(self) -> None:
+        """Start what has not been started, oldest first."""
+        for start in await self._store.unstarted(_now(), _BATCH):
+            case_id = start.opened.case_id
+            try:
+                await self._cases.start(start)
+            except TemporalUnavailable:
+                raise  # an outage concerns every case; none is marked as failed for it
+            except Exception as error:
+                _log.exception("case_not_started", case_id=case_id)
+                await self._store.start_failed(case_id, repr(error), _now() + _RETRY)
+            else:
+                await self._store.started(case_id, _now())
+                _log.info("case_started", case_id=case_id)
+
+    async def repeat_acts(self) -> None:
+        """Repeat what waits, oldest first; an act that is refused now is told to the person who did it."""
+        for pending in await self._store.unsettled(_now(), _BATCH):
+            try:
+                await self._cases.act(pending.case_id, _command(pending))
+            except CaseNotRunning:
+                await self._over_or_not_started(pending)
+            except DomainError as refused:
+                await self._refused(pending, refused.detail)
+            else:
+                await self._store.settled(pending.id, "done", _now())
+                _log.info("act_repeated", case_id=pending.case_id, act=pending.act)
+
+    async def _over_or_not_started(self, pending: PendingAct) -> None:
+        if await self._store.is_started(pending.case_id):
+            await self._refused(pending, "案件已经结束。")
+        else:
+            await self._store.act_failed(pending.id, "not started yet", _now() + timedelta(seconds=1))
+
+    async def _refused(self, pending: PendingAct, reason: str) -> None:
+        command = _command(pending)
+        await self._store.notify(
+            pending.case_id,
+            district=command.by.district,
+            receiver=command.by.id,
+            reason=f"act-{pending.id}",
+            title="您的操作未被受理",
+            text=f"服务恢复后补办您的操作时未获通过:{reason}",
+            at=_now(),
+        )
+        await self._store.settled(pending.id, f"refused: {reason}", _now())
+
+
+def _command(pending: PendingAct) -> AnyCommand:
+    command: AnyCommand = TypeAdapter(COMMANDS[Act(pending.act)]).validate_python(pending.command)
+    return command
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

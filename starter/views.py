@@ -1,0 +1,416 @@
+"""What the world reads. Times carry the offset of Asia/Shanghai; every code has its Chinese word beside it."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, PlainSerializer
+
+from adapters.queries import CaseLine, TimelineLine
+from domain import clocks, words
+from domain.access import sees_contact
+from domain.calendar import SHANGHAI
+from domain.case import Actor, Assignment, CaseState, Clock, Rating, Stage
+from domain.commands import Act
+from domain.district import Terms
+from domain.lifecycle import allowed_acts
+from domain.ports import Contact, PendingAct
+from workflows import names
+
+LocalTime = Annotated[
+    datetime, PlainSerializer(lambda moment: moment.astimezone(SHANGHAI).isoformat(), return_type=str)
+]
+
+
+class ClockView(BaseModel):
+    """One clock; `light` is green, yellow or red."""
+
+    kind: str
+    kind_label: str
+    department: str | None
+    round: int
+    started_at: LocalTime
+    due_at: LocalTime
+    estimated: bool
+    ended_at: LocalTime | None
+    light: str
+    escalation_level: int
+
+
+class CheckInView(BaseModel):
+    """Who came, and whether it counts."""
+
+    officers: list[str]
+    arrived_at: LocalTime
+    confirmed_at: LocalTime | None
+    by_silence: bool
+    disputed: str | None
+
+
+class RatingView(BaseModel):
+    """The caller's judgement."""
+
+    grade: str
+    grade_label: str
+    solved: bool
+    response: int | None
+    action: int | None
+    result: int | None
+    comment: str
+    at: LocalTime
+
+
+class AssignmentView(BaseModel):
+    """One department on the case."""
+
+    department: str
+    department_name: str
+    role: str
+    status: str
+    status_label: str
+    dispatched_at: LocalTime
+    signed_at: LocalTime | None
+    sign_deemed_at: LocalTime | None
+    check_in: CheckInView | None
+    done_at: LocalTime | None
+    result: str | None
+    rating: RatingView | None
+    round: int
+    clocks: list[ClockView]
+
+
+class ActionView(BaseModel):
+    """One measure on site."""
+
+    kind: str
+    kind_label: str
+    department: str
+    description: str
+    result: str
+    follow_up_on: date | None
+    at: LocalTime
+
+
+class AllowedAct(BaseModel):
+    """An act that the reader may do now."""
+
+    act: str
+    label: str
+    department: str | None
+
+
+class PendingActView(BaseModel):
+    """An act that was acknowledged and waits for the engine."""
+
+    act: str
+    label: str
+    accepted_at: LocalTime
+
+
+class LocationView(BaseModel):
+    """Where it is."""
+
+    address: str
+    longitude: str | None
+    latitude: str | None
+
+
+class ContactView(BaseModel):
+    """Whom to ask; masked for those who do not work on the case."""
+
+    name: str
+    phone: str
+    masked: bool
+
+
+class CaseView(BaseModel):
+    """The whole case, as this reader may see it."""
+
+    case_id: str
+    district: str
+    township: str
+    township_name: str
+    stage: str
+    stage_label: str
+    category: str
+    category_label: str
+    urgency: str
+    urgency_label: str
+    title: str
+    description: str
+    item_code: str | None
+    item_name: str | None
+    limit_class: str
+    location: LocationView
+    contact: ContactView
+    requested_check_in_at: LocalTime | None
+    requested_departments: list[str]
+    attachments: list[dict[str, Any]]
+    called_at: LocalTime
+    called_by: str
+    acted_at: LocalTime
+    closed_at: LocalTime | None
+    outcome: str | None
+    unrated: list[str]
+    overdue: bool
+    escalation_level: int
+    next_due_at: LocalTime | None
+    plan: str | None
+    assignments: list[AssignmentView]
+    clocks: list[ClockView]
+    actions: list[ActionView]
+    allowed_acts: list[AllowedAct]
+    pending_acts: list[PendingActView]
+    policy_version: str
+    calendar_version: str
+    sequence: int
+    temporal_workflow_id: str
+
+
+class CaseLineView(BaseModel):
+    """One row of a list."""
+
+    case_id: str
+    district: str
+    township: str
+    stage: str
+    stage_label: str
+    category: str
+    urgency: str
+    item_code: str | None
+    lead: str | None
+    title: str
+    called_at: LocalTime
+    acted_at: LocalTime
+    closed_at: LocalTime | None
+    next_due_at: LocalTime | None
+    escalation_level: int
+    policy_version: str
+    overdue: bool
+
+
+class CasePageView(BaseModel):
+    """Some rows, and where the next page begins."""
+
+    items: list[CaseLineView]
+    next_cursor: str | None
+
+
+class TimelineLineView(BaseModel):
+    """One thing that happened."""
+
+    sequence: int
+    at: LocalTime
+    kind: str
+    actor: str
+    actor_name: str
+    text: str
+
+
+class TimelineView(BaseModel):
+    """Everything that happened, oldest first."""
+
+    items: list[TimelineLineView]
+
+
+class AuditEntryView(BaseModel):
+    """One entry of the ledger as it stands: `entry` is the text that the hash is taken over."""
+
+    sequence: int
+    entry: str
+    hash: str
+
+
+class AuditView(BaseModel):
+    """The ledger of a case. SHA-256 of each `entry` is its `hash`; each names the hash before as `previous`."""
+
+    case_id: str
+    chain_whole: bool
+    head: str
+    entries: list[AuditEntryView]
+
+
+class NoticeView(BaseModel):
+    """One notice in the reader's inbox."""
+
+    id: int
+    case_id: str
+    title: str
+    text: str
+    created_at: LocalTime
+    read_at: LocalTime | None
+
+
+class InboxView(BaseModel):
+    """Notices, newest first."""
+
+    items: list[NoticeView]
+
+
+def case_view(
+    state: CaseState,
+    reader: Actor,
+    now: datetime,
+    terms: Terms,
+    *,
+    contact: Contact | None,
+    pending: Sequence[PendingAct] = (),
+) -> CaseView:
+    """Return the case for this reader."""
+
+
+    call, share, closure = state.call, terms.policy.yellow_share, state.closure
+    shown = [_clock(clock, now, share) for clock in state.clocks]
+    return CaseView(
+        case_id=state.case_id,
+        district=call.district,
+        township=call.township,
+        township_name=terms.name(call.township),
+        stage=state.stage.value,
+        stage_label=words.STAGES[state.stage],
+        category=call.category.value,
+        category_label=words.CATEGORIES[call.category],
+        urgency=call.urgency.value,
+        urgency_label=words.URGENCIES[call.urgency],
+        title=call.title,
+        description=call.description,
+        item_code=call.item_code,
+        item_name=call.item_name,
+        limit_class=state.limit_class.value,
+        location=LocationView(
+            address=call.location.address,
+            longitude=str(call.location.longitude) if call.location.longitude is not None else None,
+            latitude=str(call.location.latitude) if call.location.latitude is not None else None,
+        ),
+        contact=_contact(contact, masked=not sees_contact(reader, state)),
+        requested_check_in_at=call.requested_check_in_at,
+        requested_departments=list(call.departments),
+        attachments=[each.model_dump() for each in call.attachments],
+        called_at=state.called_at,
+        called_by=state.caller.name,
+        acted_at=state.acted_at,
+        closed_at=closure.at if closure else None,
+        outcome=closure.reason if closure else None,
+        unrated=list(closure.unrated) if closure else [],
+        overdue=state.is_overdue(now),
+        escalation_level=state.escalation_level,
+        next_due_at=clocks.next_due(state, terms),
+        plan=state.plan,
+        assignments=[_assignment(each, shown, terms) for each in state.assignments],
+        clocks=[clock for clock in shown if clock.department is None],
+        actions=[
+            ActionView(
+                kind=action.kind.value,
+                kind_label=words.ACTIONS[action.kind],
+                department=action.department,
+                description=action.description,
+                result=action.result,
+                follow_up_on=action.follow_up_on,
+                at=action.at,
+            )
+            for action in state.actions
+        ],
+        allowed_acts=[
+            AllowedAct(act=path_of(act), label=words.ACTS[act], department=department)
+            for act, department in allowed_acts(state, reader)
+        ],
+        pending_acts=[
+            PendingActView(
+                act=path_of(Act(each.act)), label=words.ACTS[Act(each.act)], accepted_at=each.accepted_at
+            )
+            for each in pending
+        ],
+        policy_version=state.policy_version,
+        calendar_version=state.calendar_version,
+        sequence=state.sequence,
+        temporal_workflow_id=names.case_workflow_id(state.case_id),
+    )
+
+
+def path_of(act: Act) -> str:
+    """Return the act as it stands in an address: `check-in`."""
+    return act.value.replace("_", "-")
+
+
+def line_view(line: CaseLine) -> CaseLineView:
+    """Return a row of a list."""
+
+
+    values = {name: getattr(line, name) for name in CaseLineView.model_fields if name != "stage_label"}
+    return CaseLineView(**values, stage_label=words.STAGES[Stage(line.stage)])
+
+
+def timeline_view(lines: Sequence[TimelineLine]) -> TimelineView:
+    """Return the timeline from the read model."""
+    values = TimelineLineView.model_fields
+    return TimelineView(
+        items=[TimelineLineView(**{name: getattr(line, name) for name in values}) for line in lines]
+    )
+
+
+def _assignment(each: Assignment, shown: Sequence[ClockView], terms: Terms) -> AssignmentView:
+    check_in = each.check_in
+    return AssignmentView(
+        department=each.department,
+        department_name=terms.name(each.department),
+        role="lead" if each.lead else "cooperating",
+        status=each.status,
+        status_label=words.STATUSES[each.status],
+        dispatched_at=each.dispatched_at,
+        signed_at=each.signed_at,
+        sign_deemed_at=each.sign_deemed_at,
+        check_in=CheckInView(
+            officers=[officer.name for officer in check_in.officers],
+            arrived_at=check_in.arrived_at,
+            confirmed_at=check_in.confirmed_at,
+            by_silence=check_in.by_silence,
+            disputed=check_in.disputed,
+        )
+        if check_in
+        else None,
+        done_at=each.done_at,
+        result=each.result,
+        rating=_rating(each.rating) if each.rating else None,
+        round=each.round,
+        clocks=[clock for clock in shown if clock.department == each.department],
+    )
+
+
+def _rating(rating: Rating) -> RatingView:
+    return RatingView(
+        grade=rating.grade.value,
+        grade_label=words.GRADES[rating.grade],
+        solved=rating.solved,
+        response=rating.response,
+        action=rating.action,
+        result=rating.result,
+        comment=rating.comment,
+        at=rating.at,
+    )
+
+
+def _clock(clock: Clock, now: datetime, share: float) -> ClockView:
+    light = "red" if clock.is_red(now) else "yellow" if clock.is_yellow(now, share) else "green"
+    return ClockView(
+        kind=clock.kind.value,
+        kind_label=words.CLOCKS[clock.kind],
+        department=clock.department,
+        round=clock.round,
+        started_at=clock.started_at,
+        due_at=clock.due_at,
+        estimated=clock.estimated,
+        ended_at=clock.ended_at,
+        light=light,
+        escalation_level=max(clock.fired, default=0),
+    )
+
+
+def _contact(contact: Contact | None, *, masked: bool) -> ContactView:
+    name, phone = (contact.name, contact.phone) if contact else ("", "")
+    if masked:
+        name = name[:1] + "*" * (len(name) - 1)
+        phone = phone[:3] + "****" + phone[-4:] if len(phone) > _SHORT_PHONE else "*" * len(phone)
+    return ContactView(name=name, phone=phone, masked=masked)
+
+
+_SHORT_PHONE = 7
