@@ -30,7 +30,9 @@ _MOST_WORKFLOW_TASKS = 40
 """A burst of starts above this trips the SDK's two-second deadlock detector."""
 
 
-def create_worker(client: Client, ledger: Ledger, outbox: Outbox, *, task_queue: str = names.TASK_QUEUE) -> Worker:
+def create_worker(
+    client: Client, ledger: Ledger, outbox: Outbox, *, task_queue: str = names.TASK_QUEUE
+) -> Worker:
     """Wire the worker; tests use this too, so that what they run is what runs."""
     restrictions = replace(SandboxRestrictions.default, import_notification_policy=_UNDECLARED_IMPORTS)
     return Worker(

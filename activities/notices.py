@@ -61,7 +61,7 @@ class NoticeActivities:
         try:
             for sender in self._senders:
                 await sender.send(notice)
-        except Exception as error:  # noqa: BLE001 - a sender may fail in any way; the notice is kept and retried
+        except Exception as error:
             pause = min(_RETRY_STEP * 2**notice.attempts, _RETRY_MOST)
             await self._outbox.failed(notice, repr(error), self._now() + pause)
             return False

@@ -17,7 +17,7 @@ _CONNECT_WITHIN = 3
 _BUSY_WITHIN = 10
 
 
-class StoreUnavailable(Exception):  # noqa: N818 - reads as what it says
+class StoreUnavailable(Exception):
     """The database does not answer. Try again later; nothing was changed."""
 
 
@@ -28,7 +28,11 @@ def asynchronous(url: str) -> URL:
         ValueError: neither SQLite nor PostgreSQL.
     """
     parsed = make_url(url)
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+    drivers = {
+        "sqlite": "sqlite+aiosqlite",
+        "postgresql": "postgresql+psycopg",
+        "postgres": "postgresql+psycopg",
+    }
     name = parsed.drivername.partition("+")[0]
     if name not in drivers:
         msg = f"只支持 SQLite 和 PostgreSQL:{name}"

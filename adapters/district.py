@@ -189,11 +189,15 @@ def _table(reading: _Reading, name: str) -> Iterator[_Row]:
             reading.problems.append(Problem(file=file, row=1, column=column, message="缺少该列。"))
     for column in heading:
         if column not in expected:
-            reading.problems.append(Problem(file=file, row=1, column=column or "(空)", message="没有这个列名。"))
+            reading.problems.append(
+                Problem(file=file, row=1, column=column or "(空)", message="没有这个列名。")
+            )
     for number, cells in enumerate(raw[1:], start=2):
         if not any(cell.strip() for cell in cells):
             continue
-        row = _Row(file, number, dict(zip(heading, (cell.strip() for cell in cells), strict=False)), reading.problems)
+        row = _Row(
+            file, number, dict(zip(heading, (cell.strip() for cell in cells), strict=False)), reading.problems
+        )
         if len(cells) != len(heading):
             row.wrong(None, f"应有 {len(heading)} 个单元格,实有 {len(cells)} 个。")
         for column in expected:
@@ -273,7 +277,9 @@ def _post(row: _Row, organisations: dict[str, Organisation]) -> Post | None:
         return None
     if office.kind not in _KINDS_OF_ROLE[role]:
         kinds = "、".join(sorted(_KINDS_OF_ROLE[role]))
-        row.wrong("organisation", f"岗位 {role.value} 须在 {kinds} 类机构,“{office.code}”是 {office.kind.value}。")
+        row.wrong(
+            "organisation", f"岗位 {role.value} 须在 {kinds} 类机构,“{office.code}”是 {office.kind.value}。"
+        )
         return None
     township = organisations.get(row["township"])
     if role is Role.RESIDENT_OFFICER:
@@ -337,7 +343,9 @@ def _require_staff(
     reading: _Reading, organisations: dict[str, Organisation], people: Sequence[Person]
 ) -> None:
     """Nobody may be left without somebody to act: each office has the people that the mechanism needs."""
-    held = Counter((post.role, post.organisation) for person in people for post in person.posts)
+    held: Counter[tuple[Role, str]] = Counter(
+        (post.role, str(post.organisation)) for person in people for post in person.posts
+    )
     on_duty = {post.organisation for person in people if person.on_duty for post in person.posts}
     needed = {
         OrganisationKind.TOWNSHIP: (Role.TOWNSHIP_OFFICER, Role.TOWNSHIP_APPROVER),
@@ -390,7 +398,10 @@ def _policy(reading: _Reading) -> tuple[Policy | None, dict[str, str], CalendarD
         return Policy.model_validate(content), named, calendar
     except ValidationError as error:
         for each in error.errors():
-            wrong(".".join(map(str, each["loc"])), _in_chinese(each["type"], str(each.get("ctx", {}).get("error", ""))))
+            wrong(
+                ".".join(map(str, each["loc"])),
+                _in_chinese(each["type"], str(each.get("ctx", {}).get("error", ""))),
+            )
         return None, named, calendar
 
 
@@ -402,7 +413,13 @@ def _calendar(content: dict[str, Any], wrong: Any) -> CalendarData | None:
     hours = content.get("office", {}).get("hours")
     try:
         empty = CalendarData.model_validate(
-            {"version": "-", "office_hours": hours, "days_off": (), "make_up_days": (), "published_until": "2000-01-01"}
+            {
+                "version": "-",
+                "office_hours": hours,
+                "days_off": (),
+                "make_up_days": (),
+                "published_until": "2000-01-01",
+            }
         )
     except ValidationError:
         wrong("office.hours", '应为先后有序、互不重叠的时段,例如 [["08:30", "12:00"], ["13:30", "17:30"]]。')

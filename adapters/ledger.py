@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, distinct, false, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, false, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
@@ -32,7 +32,7 @@ from domain.notices import Address, Notice, notice_of
 from domain.ports import Recorded
 
 
-class NotFound(LookupError):  # noqa: N818 - reads as what it says
+class NotFound(LookupError):
     """There is no such row."""
 
 
@@ -77,7 +77,7 @@ class LedgerStore:
         """
         if case_ids is None:
             async with self._database.read() as connection:
-                found = await connection.execute(select(distinct(LedgerRow.case_id)))
+                found = await connection.execute(select(LedgerRow.case_id).distinct())
                 case_ids = [CaseId(row.case_id) for row in found]
         folded = 0
         for case_id in case_ids:
@@ -141,7 +141,9 @@ async def _held(connection: AsyncConnection, case_id: CaseId, entries: Iterable[
     held = {row.sequence: row.hash for row in await connection.execute(query)}
     for sequence, hash_ in held.items():
         if wanted[sequence] != hash_:
-            raise LedgerConflict("ledger_conflict", f"台账第 {sequence} 条已有不同的记录,请立即报告审计人员。")
+            raise LedgerConflict(
+                "ledger_conflict", f"台账第 {sequence} 条已有不同的记录,请立即报告审计人员。"
+            )
     return set(held)
 
 
@@ -169,7 +171,9 @@ def _require_chain(fresh: Sequence[Entry], last: tuple[int, str]) -> None:
         if entry.sequence != sequence + 1:
             raise LedgerConflict("ledger_gap", f"台账缺少第 {sequence + 1} 条记录,稍后重试。")
         if entry.previous != previous or entry.hash != audit.digest(audit.canonical(entry)):
-            raise LedgerConflict("ledger_conflict", f"第 {entry.sequence} 条记录与哈希链不符,请立即报告审计人员。")
+            raise LedgerConflict(
+                "ledger_conflict", f"第 {entry.sequence} 条记录与哈希链不符,请立即报告审计人员。"
+            )
         sequence, previous = entry.sequence, entry.hash
 
 
@@ -186,7 +190,9 @@ def _ledger_row(entry: Entry) -> dict[str, Any]:
 
 async def _raw_entries(connection: AsyncConnection, case_id: CaseId) -> list[tuple[str, str]]:
     query = (
-        select(LedgerRow.entry, LedgerRow.hash).where(LedgerRow.case_id == case_id).order_by(LedgerRow.sequence)
+        select(LedgerRow.entry, LedgerRow.hash)
+        .where(LedgerRow.case_id == case_id)
+        .order_by(LedgerRow.sequence)
     )
     return [(row.entry, row.hash) for row in await connection.execute(query)]
 
@@ -249,9 +255,10 @@ def notice_row(
 
 async def _people(connection: AsyncConnection, district: str, addresses: Sequence[Address]) -> list[str]:
     query = (
-        select(distinct(PersonRow.id))
+        select(PersonRow.id)
         .join(PostRow, PostRow.person == PersonRow.id)
         .where(PersonRow.district == district, PersonRow.active, or_(false(), *map(_at, addresses)))
+        .distinct()
         .order_by(PersonRow.id)
     )
     return list((await connection.execute(query)).scalars())

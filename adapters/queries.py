@@ -208,8 +208,11 @@ def _filters(query: CaseQuery, overdue: ColumnElement[bool]) -> list[ColumnEleme
 
 
 def _after(
-    listed: Select[Any], query: CaseQuery, column: InstrumentedAttribute[Any], is_null: ColumnElement[int]
-) -> Select[Any]:
+    listed: Select[CaseRow, bool],
+    query: CaseQuery,
+    column: InstrumentedAttribute[Any],
+    is_null: ColumnElement[int],
+) -> Select[CaseRow, bool]:
     """Go on after the cursor's row; rows without a value come last, ties go by case id."""
     value, case_id = _read_cursor(query)
     if value is None:

@@ -33,7 +33,7 @@ from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAc
 __all__ = ["Answer", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
 
-class IdempotencyClash(Exception):  # noqa: N818 - reads as what it says
+class IdempotencyClash(Exception):
     """The person has used this key before; look the answer up."""
 
 
@@ -91,7 +91,9 @@ class Store(LedgerStore, QueryStore):
             catalogue = {
                 "district": district.code,
                 "version": district.catalogue_version,
-                "document": json.dumps([item.model_dump(mode="json") for item in district.items], ensure_ascii=False),
+                "document": json.dumps(
+                    [item.model_dump(mode="json") for item in district.items], ensure_ascii=False
+                ),
                 "loaded_at": at,
             }
             await connection.execute(self._database.insert_new(CatalogueRow), [catalogue])
@@ -286,7 +288,11 @@ class Store(LedgerStore, QueryStore):
         """Count the attempt, keep the reason, and try again later."""
         query = update(PendingActRow).where(PendingActRow.id == pending)
         async with self._database.write() as connection:
-            values = {"attempts": PendingActRow.attempts + 1, "last_error": error, "next_attempt_at": retry_at}
+            values = {
+                "attempts": PendingActRow.attempts + 1,
+                "last_error": error,
+                "next_attempt_at": retry_at,
+            }
             await connection.execute(query.values(values))
 
     async def _pending(self, limit: int, condition: object) -> list[PendingAct]:
@@ -318,7 +324,9 @@ class Store(LedgerStore, QueryStore):
         """Return the oldest notices that are due to be sent (again) by now."""
         query = (
             select(NoticeRow)
-            .where(NoticeRow.district == district, NoticeRow.sent_at.is_(None), NoticeRow.next_attempt_at <= now)
+            .where(
+                NoticeRow.district == district, NoticeRow.sent_at.is_(None), NoticeRow.next_attempt_at <= now
+            )
             .order_by(NoticeRow.id)
             .limit(limit)
         )
@@ -353,7 +361,15 @@ class Store(LedgerStore, QueryStore):
             await connection.execute(query.values(values))
 
     async def notify(
-        self, case_id: CaseId, *, district: str, receiver: str, reason: str, title: str, text: str, at: datetime
+        self,
+        case_id: CaseId,
+        *,
+        district: str,
+        receiver: str,
+        reason: str,
+        title: str,
+        text: str,
+        at: datetime,
     ) -> None:
         """Tell one person something that belongs to no entry; once for each (case, reason, receiver)."""
         row = notice_row(
@@ -407,4 +423,3 @@ def _answer_row(person: str, key: str, answer: Answer, at: datetime) -> dict[str
         "body": answer.body,
         "at": at,
     }
-

@@ -2,7 +2,18 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, Boolean, DateTime, ForeignKey, Index, Integer, String, Text, TypeDecorator, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -102,7 +113,12 @@ class IntakeRow(Table):
 
     __tablename__ = "intake"
     __table_args__ = (
-        Index("ix_intake_unstarted", "next_attempt_at", sqlite_where=text("started_at IS NULL"), postgresql_where=text("started_at IS NULL")),
+        Index(
+            "ix_intake_unstarted",
+            "next_attempt_at",
+            sqlite_where=text("started_at IS NULL"),
+            postgresql_where=text("started_at IS NULL"),
+        ),
     )
     case_id: Mapped[str] = mapped_column(primary_key=True)
     district: Mapped[str]
@@ -177,7 +193,12 @@ class ClockRow(Table):
 
     __tablename__ = "clocks"
     __table_args__ = (
-        Index("ix_clocks_running", "due_at", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "ix_clocks_running",
+            "due_at",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
     )
     case_id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
@@ -209,7 +230,13 @@ class NoticeRow(Table):
     __table_args__ = (
         Index("ix_notices_receiver", "receiver", "id"),
         Index("ix_notices_once", "case_id", "reason", "receiver", unique=True),
-        Index("ix_notices_unsent", "district", "next_attempt_at", sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL")),
+        Index(
+            "ix_notices_unsent",
+            "district",
+            "next_attempt_at",
+            sqlite_where=text("sent_at IS NULL"),
+            postgresql_where=text("sent_at IS NULL"),
+        ),
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     district: Mapped[str]
@@ -244,7 +271,12 @@ class PendingActRow(Table):
 
     __tablename__ = "pending_acts"
     __table_args__ = (
-        Index("ix_pending_unsettled", "next_attempt_at", sqlite_where=text("settled_at IS NULL"), postgresql_where=text("settled_at IS NULL")),
+        Index(
+            "ix_pending_unsettled",
+            "next_attempt_at",
+            sqlite_where=text("settled_at IS NULL"),
+            postgresql_where=text("settled_at IS NULL"),
+        ),
         Index("ix_pending_case", "case_id"),
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)

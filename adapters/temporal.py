@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
@@ -41,7 +42,11 @@ async def register_search_attributes(client: Client, keys: Sequence[SearchAttrib
         if error.status is not RPCStatusCode.UNIMPLEMENTED:
             raise
         present = set()  # the time-skipping test server cannot list
-    missing = {key.name: int(key.indexed_value_type) for key in keys if key.name not in present}
+    missing = {
+        key.name: IndexedValueType.ValueType(int(key.indexed_value_type))
+        for key in keys
+        if key.name not in present
+    }
     if not missing:
         return
     request = AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)

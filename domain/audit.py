@@ -62,10 +62,11 @@ def check_chain(entries: Sequence[Entry]) -> None:
     Raises:
         LedgerConflict: `broken_chain`, naming the sequence number of the first entry that does not follow.
     """
-    previous, sequence = GENESIS, 0
-    for entry in entries:
-        sequence += 1
+    previous = GENESIS
+    for sequence, entry in enumerate(entries, start=1):
         follows = entry.sequence == sequence and entry.previous == previous
         if not follows or entry.hash != digest(canonical(entry)):
-            raise LedgerConflict("broken_chain", f"第 {sequence} 条台账记录与哈希链不符,请立即停止使用并报告审计人员。")
+            raise LedgerConflict(
+                "broken_chain", f"第 {sequence} 条台账记录与哈希链不符,请立即停止使用并报告审计人员。"
+            )
         previous = entry.hash

@@ -4,6 +4,7 @@ Boundaries: office hours are half open, so that 12:00 and 17:30 are outside; a d
 moment, and is then kept up to and including it.
 """
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -128,7 +129,7 @@ class CalendarData(BaseModel):
     @classmethod
     def _in_order(cls, hours: tuple[tuple[time, time], ...]) -> tuple[tuple[time, time], ...]:
         moments = [moment for period in hours for moment in period]
-        if any(earlier >= later for earlier, later in zip(moments, moments[1:], strict=False)):
+        if any(earlier >= later for earlier, later in itertools.pairwise(moments)):
             msg = "办公时段须先后有序、互不重叠"
             raise ValueError(msg)
         return hours
@@ -146,7 +147,9 @@ _SATURDAY = 5
 
 
 def _since_midnight(moment: time) -> timedelta:
-    return timedelta(hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond)
+    return timedelta(
+        hours=moment.hour, minutes=moment.minute, seconds=moment.second, microseconds=moment.microsecond
+    )
 
 
 class WorkCalendar:
@@ -161,7 +164,9 @@ class WorkCalendar:
         self._off = frozenset(data.days_off)
         self._make_up = frozenset(data.make_up_days)
         self._periods = [(_since_midnight(start), _since_midnight(end)) for start, end in data.office_hours]
-        self._before = [sum((e - s for s, e in self._periods[:n]), timedelta(0)) for n in range(len(self._periods))]
+        self._before = [
+            sum((e - s for s, e in self._periods[:n]), timedelta(0)) for n in range(len(self._periods))
+        ]
         self.day_length: timedelta = sum((end - start for start, end in self._periods), timedelta(0))
         self._days: list[date] = []
         self._first = self._last = date.min
@@ -288,7 +293,9 @@ class WorkCalendar:
         end = max(last, self._last) if self._days else last
         end = date(end.year + 1, 12, 31)
         span = (end - begin).days + 1
-        self._days = [day for day in (begin + timedelta(days=n) for n in range(span)) if self.is_working_day(day)]
+        self._days = [
+            day for day in (begin + timedelta(days=n) for n in range(span)) if self.is_working_day(day)
+        ]
         self._first, self._last = begin, end
 
     @staticmethod

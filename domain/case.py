@@ -386,7 +386,9 @@ class CaseState(Value):
 
     def clock(self, kind: ClockKind, department: str | None = None) -> Clock | None:
         """Return the running clock of this kind, or None."""
-        return next((each for each in self.running if each.kind is kind and each.department == department), None)
+        return next(
+            (each for each in self.running if each.kind is kind and each.department == department), None
+        )
 
     def is_overdue(self, at: datetime) -> bool:
         """Whether any clock that somebody can be late for runs and is red."""

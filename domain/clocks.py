@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from domain.calendar import SHANGHAI, CalendarData, Due, Limit, WorkCalendar
 from domain.case import CaseState, Clock, OrganisationCode
@@ -129,7 +129,7 @@ def pending(state: CaseState, terms: Terms) -> Iterator[Pending]:
         for rung in terms.policy.ladder.of(clock.kind):
             if rung.level not in clock.fired:
                 due = rung_due(clock, rung.after, terms)
-                yield Pending(due, rung.level, lambda clock=clock, rung=rung, due=due: _escalated(clock, rung, due))
+                yield Pending(due, rung.level, partial(_escalated, clock, rung, due))
 
 
 def rung_due(clock: Clock, after: Limit, terms: Terms) -> datetime:
@@ -170,9 +170,7 @@ def _own_effect(state: CaseState, clock: Clock) -> Iterator[Pending]:
         case ClockKind.SIGN if department is not None:
             assignment = state.assignment(department)
             if assignment is not None and not assignment.signed:
-                yield Pending(
-                    clock.due_at, 0, lambda: SignDeemed(department=department, due_at=clock.due_at)
-                )
+                yield Pending(clock.due_at, 0, lambda: SignDeemed(department=department, due_at=clock.due_at))
         case ClockKind.CONFIRM if department is not None:
             yield Pending(clock.due_at, 0, lambda: CheckInConfirmed(department=department, by_silence=True))
         case ClockKind.RATING:

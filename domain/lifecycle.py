@@ -16,7 +16,6 @@ from domain.case import (
     Actor,
     Assignment,
     CallDetails,
-    CaseId,
     CaseState,
     CheckIn,
     Clock,
@@ -60,8 +59,8 @@ from domain.events import (
     PlanAgreed,
     Rated,
     ReworkOrdered,
-    Signed,
     SignDeemed,
+    Signed,
 )
 from domain.policy import ClockKind
 from domain.words import STAGES

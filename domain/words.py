@@ -22,8 +22,8 @@ from domain.events import (
     PlanAgreed,
     Rated,
     ReworkOrdered,
-    Signed,
     SignDeemed,
+    Signed,
 )
 from domain.policy import ClockKind, LimitClass, Order, Receiver, Urgency
 
@@ -145,7 +145,9 @@ def sentence(entry: Entry, terms: Terms) -> str:
         case Called():
             asked = event.call.requested_check_in_at
             wish = f",要求{local(asked)}报到" if asked else ""
-            return f"{name(event.call.township)}吹哨:{event.call.title}({URGENCIES[event.call.urgency]}{wish})"
+            return (
+                f"{name(event.call.township)}吹哨:{event.call.title}({URGENCIES[event.call.urgency]}{wish})"
+            )
         case CallRefused():
             return f"退回呼叫:{event.reason}"
         case Cancelled():
@@ -181,11 +183,21 @@ def sentence(entry: Entry, terms: Terms) -> str:
         case ReworkOrdered():
             return f"{name(event.department)}退回重办(第{event.round}次办理):{event.reason}"
         case Escalated():
-            owner = name(event.department) if event.department else "全案" if event.clock is ClockKind.CASE else "指挥中心"
+            owner = (
+                name(event.department)
+                if event.department
+                else "全案"
+                if event.clock is ClockKind.CASE
+                else "指挥中心"
+            )
             told = "、".join(RECEIVERS[receiver] for receiver in event.receivers)
             return f"{owner}{CLOCKS[event.clock]}超时({local(event.due_at)}到期),第{event.level}级{ORDERS[event.order]},通知{told}"
         case Closed():
-            return f"办结:{'、'.join(name(code) for code in event.unrated)}逾期未评价" if event.unrated else "办结"
+            return (
+                f"办结:{'、'.join(name(code) for code in event.unrated)}逾期未评价"
+                if event.unrated
+                else "办结"
+            )
 
 
 def actor_name(entry: Entry) -> str:
@@ -224,7 +236,9 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         for clock in own
     ]
     lines += ["", "### 最近动态"]
-    lines += [f"- {local(entry.at)} {actor_name(entry)}:{sentence(entry, terms)}" for entry in reversed(latest)]
+    lines += [
+        f"- {local(entry.at)} {actor_name(entry)}:{sentence(entry, terms)}" for entry in reversed(latest)
+    ]
     return "\n".join(lines)
 
 
@@ -233,6 +247,8 @@ def _row(state: CaseState, assignment: Assignment, at: datetime, share: float, t
     current = min(clocks, key=lambda clock: clock.due_at, default=None)
     role = "牵头" if assignment.lead else "配合"
     shown = (
-        f"{CLOCKS[current.kind]} | {local(current.due_at)} | {light(current, at, share)}" if current else "— | — | —"
+        f"{CLOCKS[current.kind]} | {local(current.due_at)} | {light(current, at, share)}"
+        if current
+        else "— | — | —"
     )
     return f"| {terms.name(assignment.department)} | {role} | {STATUSES[assignment.status]} | {shown} |"

@@ -29,14 +29,14 @@ from adapters.store import Answer, IdempotencyClash, NotFound, Store
 from adapters.temporal import connect
 from domain import access, audit, words
 from domain.calendar import SHANGHAI
-from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Stage
+from domain.case import CallDetails, CaseId, CaseState, Category, Stage
 from domain.commands import COMMANDS, Act, AnyCommand
 from domain.district import District, Item, Person, Terms
-from domain.errors import Forbidden, Invalid, LedgerConflict
+from domain.errors import Forbidden, Invalid, LedgerConflict, Refused
 from domain.events import Entry
 from domain.lifecycle import decide, evolve, open_case, overdue
 from domain.policy import LimitClass, Urgency
-from domain.ports import CaseStart, Contact, Intake, PendingAct
+from domain.ports import CaseStart, Contact, Intake, PendingAct, Receipt
 from starter import problems, views
 from starter.bodies import BODIES, Body, CallBody, DispatchBody, ReadBody, fields_of
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
@@ -107,7 +107,13 @@ router = APIRouter(
     dependencies=[Depends(identify)],
     responses={
         status: {"description": title, "content": {problems.MEDIA_TYPE: {}}}
-        for status, title in ((401, "未登录"), (403, "无权操作"), (404, "未找到"), (409, "当前状态不允许"), (422, "内容有误"))
+        for status, title in (
+            (401, "未登录"),
+            (403, "无权操作"),
+            (404, "未找到"),
+            (409, "当前状态不允许"),
+            (422, "内容有误"),
+        )
     },
 )
 
@@ -184,7 +190,9 @@ class Filters:
     item: str | None = None
     urgency: Urgency | None = None
     overdue: bool | None = None
-    text: Annotated[str | None, Query(max_length=100, description="标题、内容、地点或案件编号中的文字")] = None
+    text: Annotated[str | None, Query(max_length=100, description="标题、内容、地点或案件编号中的文字")] = (
+        None
+    )
     called_from: Annotated[AwareDatetime | None, Query(description="吹哨时间不早于")] = None
     called_before: Annotated[AwareDatetime | None, Query(description="吹哨时间早于")] = None
     sort: Annotated[
@@ -195,7 +203,9 @@ class Filters:
 
 
 @router.get("/cases", response_model=views.CasePageView, summary="案件列表", tags=["案件"])
-async def list_cases(doors: OurDoors, person: Reader, filters: Annotated[Filters, Depends()]) -> views.CasePageView:
+async def list_cases(
+    doors: OurDoors, person: Reader, filters: Annotated[Filters, Depends()]
+) -> views.CasePageView:
     """列出本人可见的案件,按游标翻页。"""
     query = CaseQuery(
         district=filters.district,
@@ -296,7 +306,9 @@ async def _view(doors: Doors, state: CaseState, person: Person) -> str:
 # --- acting ------------------------------------------------------------------------------------------------
 
 
-async def _perform(doors: Doors, person: Person, case_id: CaseId, act: Act, body: Body, key: str | None) -> Response:
+async def _perform(
+    doors: Doors, person: Person, case_id: CaseId, act: Act, body: Body, key: str | None
+) -> Response:
     digest = _digest(f"/cases/{case_id}/{act}", body)
     if replayed := await _replayed(doors, person, key, digest):
         return replayed
@@ -315,19 +327,23 @@ async def _perform(doors: Doors, person: Person, case_id: CaseId, act: Act, body
     return _json(content)
 
 
-async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Any:
-    """Hand the act to the workflow; one that has not been started yet is started first."""
+async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
+    """Hand the act to the workflow; one that has not been started yet is started first.
+
+    Starting is safe at any time: a workflow that runs, or has run, is never started again.
+    """
     try:
         return await doors.cases.act(state.case_id, command)
     except CaseNotRunning:
-        if state.is_over:
-            decide(state, command, _now(), await _terms(doors, state))
         start = await doors.store.start_of(state.case_id)
-        if start is None or await doors.store.is_started(state.case_id):
-            raise Problem(409, "case_over", "案件已经结束,不能再办理。") from None
-        await doors.cases.start(start)
-        await doors.store.started(state.case_id, _now())
+        if start is not None:
+            await doors.cases.start(start)
+    try:
         return await doors.cases.act(state.case_id, command)
+    except CaseNotRunning:
+        ended = await doors.store.case(state.case_id) or state
+        decide(ended, command, _now(), await _terms(doors, ended))
+        raise Refused("case_over", "案件已经结束,不能再办理。") from None
 
 
 async def _defer(doors: Doors, person: Person, state: CaseState, command: AnyCommand) -> Response:
@@ -404,13 +420,15 @@ def _add_act_route(act: Act, body_type: type[Body]) -> None:
         summary=words.ACTS[act],
         tags=["办理"],
         name=act.value,
-        responses={202: {"description": "办理引擎暂不可用,操作已落库,恢复后自动补办", "model": views.CaseView}},
+        responses={
+            202: {"description": "办理引擎暂不可用,操作已落库,恢复后自动补办", "model": views.CaseView}
+        },
     )
     async def perform(
         case_id: str,
         doors: OurDoors,
         person: Reader,
-        body: body_type,  # type: ignore[valid-type] - FastAPI reads it when the route is made
+        body: body_type,  # type: ignore[valid-type]  # FastAPI reads it when the route is made
         key: Key = None,
     ) -> Response:
         return await _perform(doors, person, CaseId(case_id), act, body, key)
@@ -563,7 +581,7 @@ async def _answers(ask: Callable[[], Any]) -> bool:
     try:
         async with asyncio.timeout(3):
             await ask()
-    except Exception:  # noqa: BLE001 - whatever it is, the part does not answer
+    except Exception:
         return False
     return True
 
@@ -613,7 +631,8 @@ async def open_doors(settings: Settings) -> Doors:
     """Wire the doors from settings; nothing is connected before the first request."""
     store = Store(settings.database_url)
     cases = CaseClient(await connect(), within=settings.temporal_within)
-    return Doors(settings, store, cases, Directory(store), Relay(store, cases))
+    directory = Directory(store)
+    return Doors(settings, store, cases, directory, Relay(store, cases, directory))
 
 
 async def serve() -> None:

@@ -31,11 +31,11 @@ from domain.ports import CaseStart, Receipt
 from workflows import names
 
 
-class TemporalUnavailable(Exception):  # noqa: N818 - reads as what it says
+class TemporalUnavailable(Exception):
     """Temporal, or every worker, is away; whether an act arrived is not known."""
 
 
-class CaseNotRunning(Exception):  # noqa: N818 - reads as what it says
+class CaseNotRunning(Exception):
     """No workflow of this case runs: it was not started yet, or it is over."""
 
 
@@ -84,6 +84,24 @@ class CaseClient:
                 )
             except WorkflowAlreadyStartedError:
                 return
+
+    async def start_notices(self, district: str) -> None:
+        """See that the workflow runs that sends this district's notices.
+
+        Raises:
+            TemporalUnavailable: try again later.
+        """
+        async with self._in_time():
+            await self.client.start_workflow(
+                names.NOTICES,
+                district,
+                id=names.notices_workflow_id(district),
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=TypedSearchAttributes([SearchAttributePair(names.DISTRICT, district)]),
+                static_summary="通知发送",
+                rpc_timeout=timedelta(seconds=self._within),
+            )
 
     async def act(self, case_id: CaseId, command: AnyCommand) -> Receipt:
         """Do the act and return its receipt; the same key again returns the same receipt.

@@ -62,7 +62,7 @@ def main() -> None:
 
 def _explained(error: Exception) -> int:
     """Say what is wrong in Chinese where we know it; else show the error whole."""
-    from starter.stack import StackError  # noqa: PLC0415 - only where the stack is used
+    from starter.stack import StackError
 
     show = getattr(error, "show", None)
     if callable(show):  # click's own usage errors
@@ -89,7 +89,7 @@ def up(
     sync: Annotated[str, typer.Option(help="normal 较快;full 断电也不丢最后一刻。")] = "normal",
 ) -> None:
     """在一个进程树内启动全部服务(Temporal、工作进程、接口);Ctrl-C 结束。"""
-    from starter.embedded import Stack, StackOptions  # noqa: PLC0415 - a heavy import, for this command only
+    from starter.embedded import Stack, StackOptions
 
     options = StackOptions(
         data=data.resolve(),
@@ -137,7 +137,7 @@ def _stop_signal() -> asyncio.Event:
 @app.command()
 def api() -> None:
     """启动 HTTP 接口(设置取自环境变量 SHAODAO_*、TEMPORAL_*)。"""
-    from starter.api import serve  # noqa: PLC0415 - a heavy import, for this command only
+    from starter.api import serve
 
     asyncio.run(serve())
 
@@ -145,7 +145,7 @@ def api() -> None:
 @app.command()
 def worker() -> None:
     """启动工作进程(等同于 python worker.py)。"""
-    from worker import main as work  # noqa: PLC0415 - a heavy import, for this command only
+    from worker import main as work
 
     asyncio.run(work())
 
@@ -153,8 +153,8 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """将数据库升级到当前版本。"""
-    from adapters.migrate import current, head, upgrade  # noqa: PLC0415 - a heavy import, for this command only
-    from adapters.settings import Settings  # noqa: PLC0415
+    from adapters.migrate import current, head, upgrade
+    from adapters.settings import Settings
 
     url = Settings().database_url
     upgrade(url)
@@ -167,7 +167,8 @@ def rebuild() -> None:
 
     async def run() -> int:
         async with _store() as store:
-            return await store.rebuild()
+            folded: int = await store.rebuild()
+            return folded
 
     out.print(f"已按台账重建,共 {asyncio.run(run())} 条记录。")
 
@@ -178,7 +179,7 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="数据目录;默认用临时目录。")] = None,
 ) -> None:
     """启动内置服务,经 HTTP 接口演示三个案例,并保持运行。"""
-    from starter.demo import run  # noqa: PLC0415 - a heavy import, for this command only
+    from starter.demo import run
 
     raise typer.Exit(asyncio.run(run(exit_when_done=exit_when_done, data=data)))
 
@@ -186,14 +187,16 @@ def demo(
 @app.command()
 def doctor() -> None:
     """逐项检查设置与连接,并说明如何处理。"""
-    from starter.doctor import examine  # noqa: PLC0415 - a heavy import, for this command only
+    from starter.doctor import examine
 
     table = Table(title="检查结果", title_justify="left")
     for column in ("项目", "结果", "说明"):
         table.add_column(column, overflow="fold")
     findings = asyncio.run(examine())
     for finding in findings:
-        table.add_row(finding.subject, "[green]正常[/green]" if finding.ok else "[red]异常[/red]", finding.detail)
+        table.add_row(
+            finding.subject, "[green]正常[/green]" if finding.ok else "[red]异常[/red]", finding.detail
+        )
     out.print(table)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
@@ -205,7 +208,7 @@ def token(
     data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA,
 ) -> None:
     """为人员签发访问令牌。"""
-    from starter.identity import issue  # noqa: PLC0415 - a heavy import, for this command only
+    from starter.identity import issue
 
     _use_data(data)
 
@@ -225,7 +228,7 @@ def token(
 @district_app.command("check")
 def district_check(folder: Annotated[Path, typer.Argument(help="区(市)数据目录。")]) -> None:
     """检查区(市)数据,一次列出全部问题。"""
-    from adapters.district import DistrictInvalid, read_district  # noqa: PLC0415 - for this command only
+    from adapters.district import DistrictInvalid, read_district
 
     try:
         district = read_district(folder)
@@ -246,7 +249,7 @@ def district_load(
     data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA,
 ) -> None:
     """检查并装载区(市)数据;有任何问题则一概不装载。"""
-    from adapters.district import read_district  # noqa: PLC0415 - for this command only
+    from adapters.district import read_district
 
     district_check(folder)
     _use_data(data)
@@ -272,8 +275,8 @@ class _store:  # noqa: N801 - reads as a function: `async with _store() as store
     """The store of the settings, closed in the end."""
 
     async def __aenter__(self) -> Any:
-        from adapters.settings import Settings  # noqa: PLC0415 - for commands that use the store only
-        from adapters.store import Store  # noqa: PLC0415
+        from adapters.settings import Settings
+        from adapters.store import Store
 
         self._held = Store(Settings().database_url)
         return self._held
@@ -288,7 +291,9 @@ Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
 LOCAL = "http://127.0.0.1:8030"
 
 
-def _request(url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None) -> Any:
+def _request(
+    url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None
+) -> Any:
     """Send one request with the token of the environment; print a problem in Chinese and leave on a refusal."""
     bearer = os.environ.get("SHAODAO_TOKEN")
     if not bearer:
@@ -337,14 +342,16 @@ def case_list(
     for column in ("案件编号", "阶段", "镇街", "标题", "下一时限"):
         table.add_column(column, overflow="fold")
     for row in _request(url, "GET", "/cases", query=query)["items"]:
-        table.add_row(row["case_id"], row["stage_label"], row["township"], row["title"], row.get("next_due_at") or "—")
+        table.add_row(
+            row["case_id"], row["stage_label"], row["township"], row["title"], row.get("next_due_at") or "—"
+        )
     out.print(table)
 
 
 @case_app.command("show")
 def case_show(case_id: str, url: Url = LOCAL) -> None:
     """查看一个案件:各部门时钟、可办操作、时间线。"""
-    from starter.demo import timeline_table  # noqa: PLC0415 - for this command only
+    from starter.demo import timeline_table
 
     case = _request(url, "GET", f"/cases/{case_id}")
     timeline = _request(url, "GET", f"/cases/{case_id}/timeline")
@@ -354,7 +361,8 @@ def case_show(case_id: str, url: Url = LOCAL) -> None:
 
 @case_app.command("call")
 def case_call(
-    body: Annotated[typer.FileText, typer.Argument(help="呼叫内容(JSON 文件,- 表示标准输入)。")], url: Url = LOCAL
+    body: Annotated[typer.FileText, typer.Argument(help="呼叫内容(JSON 文件,- 表示标准输入)。")],
+    url: Url = LOCAL,
 ) -> None:
     """吹哨:提交一个呼叫。"""
     case = _request(url, "POST", "/cases", body=_json(body.read()))
@@ -364,9 +372,13 @@ def case_call(
 def _add_act(act: Act) -> None:
     path = act.replace("_", "-")
 
-    @case_app.command(path, help=f"{ACTS[act]}:shaodao case {path} 案件编号 [名称=值 …](各操作的字段见接口文档)。")
+    @case_app.command(
+        path, help=f"{ACTS[act]}:shaodao case {path} 案件编号 [名称=值 …](各操作的字段见接口文档)。"
+    )
     def perform(
-        case_id: str, fields: Annotated[list[str] | None, typer.Argument(help="名称=值")] = None, url: Url = LOCAL
+        case_id: str,
+        fields: Annotated[list[str] | None, typer.Argument(help="名称=值")] = None,
+        url: Url = LOCAL,
     ) -> None:
         body = dict(_field(each) for each in fields or [])
         case = _request(url, "POST", f"/cases/{case_id}/{path}", body=body)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from starter.identity import issue
 from starter.stack import free_port, is_free
 
 out = Console()
-_PORTS = {"port": 8030, "temporal_port": 7233, "ui_port": 8233}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +208,11 @@ class Player:
         for work in story.works:
             officers = [{"name": name} for name in work.officers]
             await self._act(
-                case_id, f"{work.department}-officer", "check-in", department=work.department, officers=officers
+                case_id,
+                f"{work.department}-officer",
+                "check-in",
+                department=work.department,
+                officers=officers,
             )
             await self._act(case_id, township, "confirm-check-in", department=work.department)
             step()
@@ -219,13 +222,19 @@ class Player:
         step()
         for work in story.works:
             for action in work.actions:
-                await self._act(case_id, f"{work.department}-officer", "action", department=work.department, **action)
+                await self._act(
+                    case_id, f"{work.department}-officer", "action", department=work.department, **action
+                )
                 step()
-            await self._act(case_id, f"{work.department}-officer", "done", department=work.department, result=work.done)
+            await self._act(
+                case_id, f"{work.department}-officer", "done", department=work.department, result=work.done
+            )
             step()
         for work in story.works:
             rating = {"grade": "satisfied", "solved": True, "response": 5, "action": 5, "result": 5}
-            await self._act(case_id, township, "rate", department=work.department, comment=story.comment, **rating)
+            await self._act(
+                case_id, township, "rate", department=work.department, comment=story.comment, **rating
+            )
             step()
         return case_id
 
@@ -272,8 +281,17 @@ def timeline_table(case: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -
 
 def _options(data: Path) -> StackOptions:
     """Take the usual ports where they are free, any free one where not."""
-    ports = {name: port if is_free(port) else free_port() for name, port in _PORTS.items()}
-    return StackOptions(data=data, districts=DEFAULT_DISTRICTS, **ports)
+    usual = StackOptions(data=data, districts=DEFAULT_DISTRICTS)
+    return replace(
+        usual,
+        port=_usable(usual.port),
+        temporal_port=_usable(usual.temporal_port),
+        ui_port=_usable(usual.ui_port or 0),
+    )
+
+
+def _usable(port: int) -> int:
+    return port if port and is_free(port) else free_port()
 
 
 async def run(*, exit_when_done: bool, data: Path | None) -> int:
@@ -325,5 +343,3 @@ async def _play_all(stack: Stack) -> bool:
 
 def _quoted(case_id: str) -> str:
     return f"case%2F{case_id}"
-
-

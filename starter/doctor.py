@@ -46,7 +46,9 @@ async def examine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    return Finding("Python", ok=sys.version_info >= (3, 11), detail=f"{sys.version.split()[0]}(需要 3.11 以上)")
+    return Finding(
+        "Python", ok=sys.version_info >= (3, 11), detail=f"{sys.version.split()[0]}(需要 3.11 以上)"
+    )
 
 
 def _binary(settings: Settings) -> Finding:
@@ -97,14 +99,16 @@ async def _temporal() -> list[Finding]:
     return [
         Finding("Temporal", ok=True, detail=f"命名空间 {client.namespace} 可用。"),
         Finding("检索属性", ok=not missing, detail=lacking if missing else "全部登记。"),
-        Finding("工作进程", ok=polled, detail="正在工作。" if polled else "没有工作进程:请启动 shaodao worker。"),
+        Finding(
+            "工作进程", ok=polled, detail="正在工作。" if polled else "没有工作进程:请启动 shaodao worker。"
+        ),
     ]
 
 
 async def _is_polled(client: Client) -> bool:
-    from temporalio.api.enums.v1 import TaskQueueType  # noqa: PLC0415 - generated code, slow to import
-    from temporalio.api.taskqueue.v1 import TaskQueue  # noqa: PLC0415
-    from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest  # noqa: PLC0415
+    from temporalio.api.enums.v1 import TaskQueueType
+    from temporalio.api.taskqueue.v1 import TaskQueue
+    from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(

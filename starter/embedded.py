@@ -52,7 +52,9 @@ class StackOptions:
 class Child:
     """One of our own processes: started, restarted when it dies, stopped in good order."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> None:
         self.name = name
         self._arguments = arguments
         self._environment = environment
@@ -138,7 +140,9 @@ class Stack:
             ui_port=options.ui_port,
             log_path=self.logs / "temporal.log",
             sync="full" if options.sync == "full" else "normal",
-            search_attributes={key.name: _TYPES[key.indexed_value_type.name] for key in names.SEARCH_ATTRIBUTES},
+            search_attributes={
+                key.name: _TYPES[key.indexed_value_type.name] for key in names.SEARCH_ATTRIBUTES
+            },
         )
         command = [sys.executable, "-m", "starter.cli"]
         self.worker = Child("worker", [*command, "worker"], self.environment, self.logs / "worker.log")
@@ -208,7 +212,7 @@ class Stack:
         """
         try:
             async with asyncio.timeout(_READY_WITHIN), httpx2.AsyncClient() as client:
-                while not await _is_ready(client, f"{self.url}/readyz"):
+                while not await _is_ready(client, f"{self.url}/readyz"):  # noqa: ASYNC110 - another process
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             detail = f"服务未能在{_READY_WITHIN:.0f}秒内就绪。日志末尾:\n{self.api.log_tail()}\n{self.worker.log_tail()}"

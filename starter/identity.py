@@ -23,7 +23,7 @@ _REFRESH = 15.0
 _log = structlog.get_logger()
 
 
-class TokenInvalid(Exception):  # noqa: N818 - reads as what it says
+class TokenInvalid(Exception):
     """The token is not ours, was changed, or has run out."""
 
 

@@ -39,7 +39,7 @@ _TITLES = {
 }
 
 
-class Problem(Exception):  # noqa: N818 - the standard's own word
+class Problem(Exception):
     """A refusal of the door itself."""
 
     def __init__(
@@ -108,7 +108,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TemporalUnavailable)
     async def temporal(_: Request, __: TemporalUnavailable) -> JSONResponse:
         return render(
-            Problem(503, "temporal_unavailable", "办理引擎暂不可用,请稍后重试。", headers={"Retry-After": "5"})
+            Problem(
+                503, "temporal_unavailable", "办理引擎暂不可用,请稍后重试。", headers={"Retry-After": "5"}
+            )
         )
 
     @app.exception_handler(Exception)

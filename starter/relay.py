@@ -12,6 +12,7 @@ from domain.commands import COMMANDS, Act, AnyCommand
 from domain.errors import DomainError
 from domain.ports import PendingAct
 from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
+from starter.identity import Directory
 
 _PAUSE = 1.0
 _BATCH = 100
@@ -25,9 +26,11 @@ class Relay:
     Everything is repeated safely: starts by workflow id, acts by update id. Any number of doors may run one.
     """
 
-    def __init__(self, store: Store, cases: CaseClient) -> None:
+    def __init__(self, store: Store, cases: CaseClient, directory: Directory) -> None:
         self._store = store
         self._cases = cases
+        self._directory = directory
+        self._served: set[str] = set()
         self._kicked = asyncio.Event()
 
     def kick(self) -> None:
@@ -41,6 +44,7 @@ class Relay:
             try:
                 await self.start_cases()
                 await self.repeat_acts()
+                await self.serve_notices()
             except (StoreUnavailable, TemporalUnavailable) as error:
                 _log.warning("relay_waits", reason=type(error).__name__)
             except Exception:
@@ -76,6 +80,13 @@ class Relay:
             else:
                 await self._store.settled(pending.id, "done", _now())
                 _log.info("act_repeated", case_id=pending.case_id, act=pending.act)
+
+    async def serve_notices(self) -> None:
+        """See that every district has its workflow for notices."""
+        for district in self._directory.districts():
+            if district.code not in self._served:
+                await self._cases.start_notices(district.code)
+                self._served.add(district.code)
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:
         if await self._store.is_started(pending.case_id):

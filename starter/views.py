@@ -257,8 +257,6 @@ def case_view(
     pending: Sequence[PendingAct] = (),
 ) -> CaseView:
     """Return the case for this reader."""
-
-
     call, share, closure = state.call, terms.policy.yellow_share, state.closure
     shown = [_clock(clock, now, share) for clock in state.clocks]
     return CaseView(
@@ -334,8 +332,6 @@ def path_of(act: Act) -> str:
 
 def line_view(line: CaseLine) -> CaseLineView:
     """Return a row of a list."""
-
-
     values = {name: getattr(line, name) for name in CaseLineView.model_fields if name != "stage_label"}
     return CaseLineView(**values, stage_label=words.STAGES[Stage(line.stage)])
 

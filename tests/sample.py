@@ -45,7 +45,6 @@ from domain.policy import (
     Policy,
     Receiver,
     Rung,
-    Urgency,
 )
 
 DISTRICT = "sample"
@@ -93,9 +92,7 @@ POLICY = Policy(
                 order=Order.SUPERVISION,
                 receivers=(Receiver.DEPARTMENT_HEAD,),
             ),
-            Rung(
-                level=3, after=limit(working_days=1), order=Order.REPORT, receivers=(Receiver.COORDINATOR,)
-            ),
+            Rung(level=3, after=limit(working_days=1), order=Order.REPORT, receivers=(Receiver.COORDINATOR,)),
         ),
         dispatch=(
             Rung(level=1, after=limit(minutes=0), order=Order.REMINDER, receivers=(Receiver.DISPATCHER,)),
@@ -174,7 +171,9 @@ def opening(
 class Play:
     """A case played on the rules: clocks first, then the act, as the workflow does it."""
 
-    def __init__(self, at: str | datetime = "2026-03-04 09:00", *, terms: Terms = TERMS, **changes: Any) -> None:
+    def __init__(
+        self, at: str | datetime = "2026-03-04 09:00", *, terms: Terms = TERMS, **changes: Any
+    ) -> None:
         self.now = shanghai(at) if isinstance(at, str) else at
         self.terms = terms
         self.entries: list[Entry] = [opening(self.now, terms=terms, **changes)]
@@ -268,11 +267,6 @@ class Play:
         return clocks.next_due(self.state, self.terms)
 
     def _append(self, events: Sequence[Event], *, by: Actor | None) -> None:
-        for entry in audit.chain(
-            self.state.case_id, events, after=self.entries[-1], at=self.now, by=by
-        ):
+        for entry in audit.chain(self.state.case_id, events, after=self.entries[-1], at=self.now, by=by):
             self.entries.append(entry)
             self.state = evolve(self.state, entry)
-
-
-URGENT = {"urgency": Urgency.URGENT}

@@ -329,8 +329,10 @@ class Case:
             if self._behind and self._catching_up is None:
                 self._catching_up = asyncio.create_task(self._catch_up())
             await workflow.wait_condition(
-                lambda: (self._behind and self._catching_up is None)
-                or (not self._unrecorded and workflow.all_handlers_finished())
+                lambda: (
+                    (self._behind and self._catching_up is None)
+                    or (not self._unrecorded and workflow.all_handlers_finished())
+                )
             )
 
     async def _continue_as_new(self) -> None:

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from domain.calendar import WorkCalendar
 from domain.case import Stage
 from domain.clocks import check_in_due, wake_delay
-from domain.calendar import WorkCalendar
 from domain.events import CheckInConfirmed, Closed, Escalated, SignDeemed
 from domain.policy import ClockKind, Order, Urgency
 from tests.sample import (
@@ -16,7 +16,6 @@ from tests.sample import (
     MARKET,
     POLICE,
     POLICY,
-    URGENT,
     Play,
     shanghai,
 )
@@ -55,12 +54,14 @@ def escalations(play: Play, kind: ClockKind, department: str | None = None) -> l
         ("2026-09-30 16:00", "10-08 10:00"),
     ],
 )
-def test_a_department_dispatched_up_to_the_cut_off_is_due_the_same_day(dispatched: str, expected: str) -> None:
+def test_a_department_dispatched_up_to_the_cut_off_is_due_the_same_day(
+    dispatched: str, expected: str
+) -> None:
     assert due(Play(dispatched).dispatch(), ClockKind.CHECK_IN, ECOLOGY) == expected
 
 
 def test_an_urgent_call_is_due_in_two_hours_day_or_night() -> None:
-    play = Play(f"{WEDNESDAY} 23:50", **URGENT).dispatch()
+    play = Play(f"{WEDNESDAY} 23:50", urgency=Urgency.URGENT).dispatch()
     assert due(play, ClockKind.CHECK_IN, ECOLOGY) == "03-05 01:50"
     assert due(play, ClockKind.SIGN, ECOLOGY) == "03-05 00:05"
 
@@ -69,8 +70,8 @@ def test_an_urgent_call_is_due_in_two_hours_day_or_night() -> None:
 def test_the_time_that_the_township_asks_for_is_the_deadline_but_never_before_signing(
     asked: str, expected: str
 ) -> None:
-    wish = {"requested_check_in_at": shanghai(f"{WEDNESDAY} {asked}")}
-    assert due(Play(**wish).dispatch(), ClockKind.CHECK_IN, ECOLOGY) == expected
+    wish = shanghai(f"{WEDNESDAY} {asked}")
+    assert due(Play(requested_check_in_at=wish).dispatch(), ClockKind.CHECK_IN, ECOLOGY) == expected
 
 
 def test_a_later_time_asked_for_moves_handling_too_since_nobody_can_begin_before() -> None:
@@ -185,8 +186,7 @@ def test_arriving_on_time_is_on_time_even_when_reported_later() -> None:
 def test_a_case_that_nobody_rates_closes_as_unrated_after_three_working_days() -> None:
     play = Play().until_rating().rate(ECOLOGY)
     assert due(play, ClockKind.RATING) == "03-09 17:30"
-    play.at("2026-03-09 17:30")
-    assert play.state.stage is Stage.AWAITING_RATING
+    assert play.at("2026-03-09 17:30").state.stage == "awaiting_rating"
     play.later(seconds=1)
     assert play.events[-1] == Closed(unrated=(POLICE, MARKET))
     assert play.state.stage is Stage.CLOSED

@@ -21,7 +21,7 @@ from domain.commands import (
     Sign,
     TakeAction,
 )
-from domain.errors import DomainError, Forbidden, Invalid, LedgerConflict, Refused
+from domain.errors import DomainError, Invalid, LedgerConflict, Refused
 from domain.events import Called, Closed
 from domain.lifecycle import allowed_acts, evolve, fold, open_case
 from tests.sample import (
@@ -176,7 +176,9 @@ def test_a_disputed_check_in_does_not_count_and_the_clock_goes_on() -> None:
     due = next(clock.due_at for clock in play.state.clocks if clock.kind == "check_in")
     play.do(DisputeCheckIn(by=TOWN_OFFICER, department=ECOLOGY, reason="无人到场"))
     assert play.assignment(ECOLOGY).status == "signed"
-    running = [clock for clock in play.state.running if clock.kind == "check_in" and clock.department == ECOLOGY]
+    running = [
+        clock for clock in play.state.running if clock.kind == "check_in" and clock.department == ECOLOGY
+    ]
     assert [clock.due_at for clock in running] == [due]
     play.check_in(ECOLOGY)
     assert play.assignment(ECOLOGY).status == "confirmed"
@@ -280,7 +282,10 @@ def test_a_case_that_is_over_takes_no_act_and_none_of_its_clocks_runs() -> None:
     ):
         assert not list(play.state.running)
         assert play.next_due() is None
-        assert refusal(play, Sign(by=OFFICERS[ECOLOGY], department=ECOLOGY)) in {"case_over", "case_not_visible"}
+        assert refusal(play, Sign(by=OFFICERS[ECOLOGY], department=ECOLOGY)) in {
+            "case_over",
+            "case_not_visible",
+        }
         assert refusal(play, Cancel(by=TOWN_OFFICER, reason="x")) == "case_over"
 
 
@@ -345,7 +350,10 @@ def test_a_resident_officer_acts_for_the_department_in_the_own_township_only() -
 
 
 def test_an_administrator_does_no_act_and_sees_no_case() -> None:
-    assert refusal(Play(), Dispatch(by=actor(Role.ADMINISTRATOR, "platform"), lead=ECOLOGY)) == "case_not_visible"
+    assert (
+        refusal(Play(), Dispatch(by=actor(Role.ADMINISTRATOR, "platform"), lead=ECOLOGY))
+        == "case_not_visible"
+    )
 
 
 def test_allowed_acts_are_exactly_those_that_the_rules_then_accept() -> None:

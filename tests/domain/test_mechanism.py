@@ -3,7 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from domain import audit
@@ -74,8 +75,8 @@ class Mechanism(RuleBasedStateMachine):
     def call(self, urgency: Urgency, asked: int | None) -> None:
         """A township calls."""
         at = shanghai("2026-03-04 09:00")
-        wish = {"requested_check_in_at": at + timedelta(hours=asked)} if asked else {}
-        self.play = Play(at, urgency=urgency, **wish)
+        wish = at + timedelta(hours=asked) if asked else None
+        self.play = Play(at, urgency=urgency, requested_check_in_at=wish)
         self.stage = self.play.state.stage
         self.locked: dict[tuple[str, int], object] = {}
 

@@ -50,5 +50,3 @@ async def skipped(skipping_server: WorkflowEnvironment) -> AsyncIterator[Cases]:
     """Cases under skipped time, with a worker of their own."""
     async with Cases(skipping_server) as running:
         yield running
-
-

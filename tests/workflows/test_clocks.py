@@ -3,13 +3,12 @@
 from datetime import timedelta
 
 from domain import audit
-from domain.case import Stage
+from domain.case import Grade, Stage
 from domain.commands import DisputeCheckIn, Rate, Sign
-from domain.case import Grade
 from domain.events import CheckInConfirmed, Closed, Escalated, SignDeemed, Signed
 from domain.lifecycle import fold
-from domain.policy import ClockKind
-from tests.sample import DEPARTMENTS, ECOLOGY, MARKET, OFFICERS, POLICE, TERMS, TOWN_OFFICER, URGENT
+from domain.policy import ClockKind, Urgency
+from tests.sample import DEPARTMENTS, ECOLOGY, MARKET, OFFICERS, POLICE, TERMS, TOWN_OFFICER
 from tests.workflows.cases import Cases, Running
 
 A_MOMENT = timedelta(seconds=2)
@@ -68,7 +67,7 @@ async def test_every_rung_of_every_clock_fires_exactly_once_when_nobody_acts(ski
 
 
 async def test_a_call_that_nobody_dispatches_is_escalated(skipped: Cases) -> None:
-    case = await skipped.call(**URGENT)
+    case = await skipped.call(urgency=Urgency.URGENT)
     await until_due(skipped, case)
     assert rungs(case, ClockKind.DISPATCH, None) == [1]
     await case.dispatch()
@@ -84,7 +83,7 @@ async def test_silence_confirms_a_check_in(skipped: Cases) -> None:
 
 
 async def test_a_disputed_check_in_climbs_the_ladder_until_they_come(skipped: Cases) -> None:
-    case = await skipped.call(**URGENT)
+    case = await skipped.call(urgency=Urgency.URGENT)
     await case.dispatch(ECOLOGY)
     await case.each("sign", "check_in", departments=(ECOLOGY,))
     await case.do(DisputeCheckIn(by=TOWN_OFFICER, department=ECOLOGY, reason="无人到场"))
@@ -116,10 +115,12 @@ async def test_rework_has_a_handling_clock_of_its_own(skipped: Cases) -> None:
     assert await case.handle.result() == Stage.CLOSED
 
 
-async def test_an_act_that_comes_between_the_deadline_and_the_look_at_the_clock_is_late(skipped: Cases) -> None:
+async def test_an_act_that_comes_between_the_deadline_and_the_look_at_the_clock_is_late(
+    skipped: Cases,
+) -> None:
     policy = TERMS.policy.model_copy(update={"wake_spread": timedelta(minutes=5)})
     terms = TERMS.model_copy(update={"policy": policy})
-    case = await skipped.call(terms=terms, **URGENT)
+    case = await skipped.call(terms=terms, urgency=Urgency.URGENT)
     await case.dispatch(ECOLOGY)
     due = next(clock.due_at for clock in (await case.state()).running if clock.kind is ClockKind.SIGN)
     await skipped.environment.sleep(due - await skipped.now() + timedelta(milliseconds=20))

@@ -1,0 +1,44 @@
+# Everything happens in .venv, which is made from the hashed lock file: no Docker, no root, no other tool than Python.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo up test check format bench lock clean
+
+demo: .venv/ready
+	$(BIN)/shaodao demo $(ARGS)
+
+up: .venv/ready
+	$(BIN)/shaodao up $(ARGS)
+
+test: .venv/ready
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -q tests/domain --cov=domain --cov-report=term-missing:skip-covered --cov-fail-under=98
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready
+	$(BIN)/python -m bench.run $(ARGS)
+
+lock: .venv/ready
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--extra dev --python-version 3.11 -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo '需要 Python 3.11 以上;可用 make PYTHON=python3.12 指定。'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
