@@ -32,7 +32,7 @@ from domain.commands import (
     Sign,
     TakeAction,
 )
-from domain.district import Organisation, OrganisationKind, Terms, Tier
+from domain.district import District, Item, Organisation, OrganisationKind, Person, Terms, Tier
 from domain.events import Entry, Event
 from domain.lifecycle import decide, evolve, open_case, overdue
 from domain.policy import (
@@ -270,3 +270,63 @@ class Play:
         for entry in audit.chain(self.state.case_id, events, after=self.entries[-1], at=self.now, by=by):
             self.entries.append(entry)
             self.state = evolve(self.state, entry)
+
+
+def person(
+    code: str,
+    role: Role,
+    organisation: str,
+    *,
+    township: str | None = None,
+    on_duty: bool = False,
+    district: str = DISTRICT,
+) -> Person:
+    """Return somebody of a district with one post."""
+    post = actor(role, organisation, township=township, district=district).posts[0]
+    return Person(id=PersonId(code), name=code, district=district, posts=(post,), on_duty=on_duty, phone="19900000000")
+
+
+def district(code: str = DISTRICT, prefix: str = "") -> District:
+    """Return a whole district with everybody whom the mechanism needs."""
+    people = [
+        person(f"{prefix}town-officer", Role.TOWNSHIP_OFFICER, "town", district=code),
+        person(f"{prefix}town-approver", Role.TOWNSHIP_APPROVER, "town", district=code),
+        person(f"{prefix}other-officer", Role.TOWNSHIP_OFFICER, "other-town", district=code),
+        person(f"{prefix}dispatcher", Role.DISPATCHER, "platform", district=code),
+        person(f"{prefix}coordinator", Role.COORDINATOR, "coordination", district=code),
+        person(f"{prefix}city-coordinator", Role.COORDINATOR, "city", district=code),
+        person(f"{prefix}leader", Role.LEADER, "city", district=code),
+        person(f"{prefix}auditor", Role.AUDITOR, "platform", district=code),
+        person(f"{prefix}administrator", Role.ADMINISTRATOR, "platform", district=code),
+        person(f"{prefix}citizen", Role.CITIZEN, "town", district=code),
+        person(f"{prefix}channel", Role.INTEGRATION, "platform", district=code),
+        person(f"{prefix}police-resident", Role.RESIDENT_OFFICER, "police", township="town", district=code),
+        person(f"{prefix}police-elsewhere", Role.RESIDENT_OFFICER, "police", township="other-town", district=code),
+    ]
+    for department in DEPARTMENTS:
+        people += [
+            person(f"{prefix}{department}-officer", Role.DEPARTMENT_OFFICER, department, on_duty=True, district=code),
+            person(f"{prefix}{department}-second", Role.DEPARTMENT_OFFICER, department, district=code),
+            person(f"{prefix}{department}-head", Role.DEPARTMENT_HEAD, department, district=code),
+        ]
+    return District(
+        code=code,
+        name="示例区",
+        policy=POLICY,
+        calendar=CALENDAR,
+        organisations=ORGANISATIONS,
+        people=tuple(people),
+        items=(
+            Item(
+                code="paper-mill",
+                field="生态环境",
+                category=Category.ENFORCEMENT,
+                name="小造纸厂排污",
+                keywords=("造纸", "排污"),
+                primary=ECOLOGY,
+                cooperating=(POLICE,),
+                limit_class=LimitClass.HARD,
+            ),
+        ),
+        catalogue_version="sample-1",
+    )

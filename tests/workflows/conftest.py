@@ -1,30 +1,16 @@
 """One real Temporal server and one that skips time, for the whole run."""
 
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from adapters.temporal import register_search_attributes
+from tests.conftest import BIN
 from tests.workflows.cases import Cases
 from workflows import names
 
-BIN = Path(sys.executable).parent
-
-
-@pytest.fixture(scope="session")
-async def real_server() -> AsyncIterator[WorkflowEnvironment]:
-    """The embedded server of the product, in memory."""
-    async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=str(BIN / "temporal"),
-        dev_server_log_level="error",
-        search_attributes=names.SEARCH_ATTRIBUTES,
-    ) as environment:
-        yield environment
 
 
 @pytest.fixture(scope="session")

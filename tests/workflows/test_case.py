@@ -143,7 +143,7 @@ async def test_operators_find_the_case_by_its_search_attributes(cases: Cases) ->
 async def test_a_long_case_goes_on_in_a_new_run_with_its_clocks_its_chain_and_its_answers() -> None:
     from temporalio.contrib.pydantic import pydantic_data_converter
 
-    from tests.workflows.conftest import BIN
+    from tests.conftest import BIN
 
     async with (
         await WorkflowEnvironment.start_local(
