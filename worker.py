@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -26,6 +27,7 @@ _UNDECLARED_IMPORTS = (
     SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
     | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
 )
+_RECONNECT_PAUSE = 1.0
 _MOST_WORKFLOW_TASKS = 40
 """A burst of starts above this trips the SDK's two-second deadlock detector."""
 
@@ -53,7 +55,7 @@ async def main() -> None:
     settings = Settings()
     configure_logging()
     store = Store(settings.database_url)
-    client = await connect(lazy=False)
+    client = await _connect_patiently()
     await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,6 +63,16 @@ async def main() -> None:
     async with create_worker(client, store, store):
         await stop.wait()
     await store.close()
+
+
+async def _connect_patiently() -> Client:
+    """Wait for Temporal rather than leave: it may come up after us."""
+    while True:
+        try:
+            return await connect(lazy=False)
+        except RuntimeError:
+            structlog.get_logger().warning("temporal_not_reached")
+            await asyncio.sleep(_RECONNECT_PAUSE)
 
 
 if __name__ == "__main__":

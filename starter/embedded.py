@@ -147,6 +147,7 @@ class Stack:
         command = [sys.executable, "-m", "starter.cli"]
         self.worker = Child("worker", [*command, "worker"], self.environment, self.logs / "worker.log")
         self.api = Child("api", [*command, "api"], self.environment, self.logs / "api.log")
+        self._temporal_keeper: asyncio.Task[None] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -184,6 +185,7 @@ class Stack:
         try:
             await self.prepare()
             await self.temporal.start()
+            self._temporal_keeper = asyncio.create_task(self._keep_temporal())
             await self.worker.start()
             await self.api.start()
             await self.wait_until_ready()
@@ -202,7 +204,18 @@ class Stack:
         """Stop the API, then the worker, then Temporal."""
         await self.api.stop()
         await self.worker.stop()
+        if self._temporal_keeper is not None:
+            self._temporal_keeper.cancel()
+            await asyncio.gather(self._temporal_keeper, return_exceptions=True)
         await self.temporal.stop()
+
+    async def _keep_temporal(self) -> None:
+        """Start Temporal again when it dies; its data is in its file."""
+        while True:
+            await self.temporal.wait()
+            await asyncio.sleep(_RESTART_PAUSE)
+            with contextlib.suppress(StackError):
+                await self.temporal.start()
 
     async def wait_until_ready(self) -> None:
         """Return once the API reaches its store and Temporal.

@@ -164,6 +164,11 @@ class TemporalServer:
             process.kill()
             await process.wait()
 
+    async def wait(self) -> None:
+        """Return when it has ended."""
+        if self._process is not None:
+            await self._process.wait()
+
     async def kill(self) -> None:
         """End it as a power cut would."""
         process, self._process = self._process, None

@@ -113,7 +113,9 @@ def postgres_server() -> Iterator[PostgresServer]:
     home.chmod(0o755)
     run(bin_ / "initdb", "-D", data, "-U", "shaodao", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     with (data / "postgresql.auto.conf").open("a") as file:
-        file.write(f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{home}'\nfsync=off\n")
+        file.write(
+            f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{home}'\nfsync=off\n"
+        )
     run(bin_ / "pg_ctl", "-D", data, "-w", "-l", data / "log", "start")
     try:
         yield PostgresServer(f"postgresql://shaodao@127.0.0.1:{port}/postgres", data, bin_)

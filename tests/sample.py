@@ -283,7 +283,9 @@ def person(
 ) -> Person:
     """Return somebody of a district with one post."""
     post = actor(role, organisation, township=township, district=district).posts[0]
-    return Person(id=PersonId(code), name=code, district=district, posts=(post,), on_duty=on_duty, phone="19900000000")
+    return Person(
+        id=PersonId(code), name=code, district=district, posts=(post,), on_duty=on_duty, phone="19900000000"
+    )
 
 
 def district(code: str = DISTRICT, prefix: str = "") -> District:
@@ -301,11 +303,19 @@ def district(code: str = DISTRICT, prefix: str = "") -> District:
         person(f"{prefix}citizen", Role.CITIZEN, "town", district=code),
         person(f"{prefix}channel", Role.INTEGRATION, "platform", district=code),
         person(f"{prefix}police-resident", Role.RESIDENT_OFFICER, "police", township="town", district=code),
-        person(f"{prefix}police-elsewhere", Role.RESIDENT_OFFICER, "police", township="other-town", district=code),
+        person(
+            f"{prefix}police-elsewhere", Role.RESIDENT_OFFICER, "police", township="other-town", district=code
+        ),
     ]
     for department in DEPARTMENTS:
         people += [
-            person(f"{prefix}{department}-officer", Role.DEPARTMENT_OFFICER, department, on_duty=True, district=code),
+            person(
+                f"{prefix}{department}-officer",
+                Role.DEPARTMENT_OFFICER,
+                department,
+                on_duty=True,
+                district=code,
+            ),
             person(f"{prefix}{department}-second", Role.DEPARTMENT_OFFICER, department, district=code),
             person(f"{prefix}{department}-head", Role.DEPARTMENT_HEAD, department, district=code),
         ]

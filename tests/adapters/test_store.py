@@ -172,7 +172,9 @@ async def test_the_ledger_refuses_change_and_deletion(store: Store, statement: s
     assert await store.entries(play.state.case_id) == play.entries
 
 
-async def test_notices_reach_the_offices_that_the_event_names_and_not_the_person_who_acted(store: Store) -> None:
+async def test_notices_reach_the_offices_that_the_event_names_and_not_the_person_who_acted(
+    store: Store,
+) -> None:
     await store.load_district(district(), NOW)
     await keep(store, Play().dispatch(ECOLOGY, POLICE))
     assert [each.title for each in await store.inbox("dispatcher")] == ["新呼叫待派单"]
@@ -222,9 +224,7 @@ async def test_an_act_that_waits_for_temporal_is_kept_once(store: Store) -> None
     command = Cancel(by=TOWN_OFFICER, reason="x", key="u")
     case_id = CaseId("sample-20260304-aaaaaa")
     for _ in range(2):
-        await store.defer_act(
-            case_id, "cancel", command.model_dump_json(), update_id="u", person="p", at=NOW
-        )
+        await store.defer_act(case_id, "cancel", command.model_dump_json(), update_id="u", person="p", at=NOW)
     (pending,) = await store.unsettled(NOW, 10)
     assert Cancel.model_validate(pending.command) == command
     await store.act_failed(pending.id, "away", NOW + timedelta(seconds=5))
@@ -243,7 +243,9 @@ async def many(store: Store) -> list[Play]:
         Play("2026-03-04 09:00", case_id=f"sample-20260304-{number:06}", title=f"案件{number}")
         for number in range(5)
     ]
-    plays.append(Play("2026-03-04 10:00", case_id="sample-20260304-b00000", township="other-town").dispatch(POLICE))
+    plays.append(
+        Play("2026-03-04 10:00", case_id="sample-20260304-b00000", township="other-town").dispatch(POLICE)
+    )
     plays.append(Play("2026-03-04 11:00", case_id="sample-20260304-b00001").dispatch(ECOLOGY, MARKET).sign())
     plays.append(Play("2026-03-05 09:00", case_id="sample-20260305-c00000").until_rating().rate())
     plays.append(Play("2026-03-05 10:00", case_id="other-20260305-d00000", district="other"))
@@ -336,7 +338,10 @@ async def test_a_naive_moment_is_refused(store: Store) -> None:
 
 
 async def test_a_database_that_is_away_is_told_from_a_bug(tmp_path_factory: pytest.TempPathFactory) -> None:
-    for url in ("postgresql://nobody@127.0.0.1:1/none", f"sqlite:///{tmp_path_factory.mktemp('x')}/no/such.db"):
+    for url in (
+        "postgresql://nobody@127.0.0.1:1/none",
+        f"sqlite:///{tmp_path_factory.mktemp('x')}/no/such.db",
+    ):
         store = Store(url)
         with pytest.raises(StoreUnavailable):
             await store.ping()

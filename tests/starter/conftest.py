@@ -101,7 +101,9 @@ class House:
             await self.do(officer, case_id, "sign", **about)
             await self.do(officer, case_id, "check-in", officers=[{"name": "王示例"}], **about)
             await self.do("town-officer", case_id, "confirm-check-in", **about)
-            await self.do(officer, case_id, "action", kind="demolition", description="拆", result="已拆", **about)
+            await self.do(
+                officer, case_id, "action", kind="demolition", description="拆", result="已拆", **about
+            )
             case = await self.do(officer, case_id, "done", result="完成", **about)
         return case
 

@@ -15,7 +15,6 @@ from starter.identity import issue
 from tests.starter.conftest import CALL, SECRET, House
 
 
-
 def problem(response: httpx2.Response, status: int) -> str:
     """Return the code of a problem, having looked at its form."""
     assert response.status_code == status, response.text
@@ -110,7 +109,8 @@ async def test_no_route_but_the_public_ones_answers_without_a_token(house: House
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "a.b.c", issue("town-officer", secret="z" * 40), issue("town-officer", secret=SECRET, days=-1)]
+    "token",
+    ["x", "a.b.c", issue("town-officer", secret="z" * 40), issue("town-officer", secret=SECRET, days=-1)],
 )
 async def test_a_token_that_is_not_ours_or_has_run_out_is_refused(house: House, token: str) -> None:
     response = await house.client.get("/api/v1/me", headers={"Authorization": f"Bearer {token}"})
@@ -121,7 +121,9 @@ async def test_an_unknown_person_is_refused(house: House) -> None:
     assert problem(await house.get("nobody", "/me"), 401) == "unauthenticated"
 
 
-async def test_a_case_that_one_may_not_see_is_not_found_and_looks_like_one_that_does_not_exist(house: House) -> None:
+async def test_a_case_that_one_may_not_see_is_not_found_and_looks_like_one_that_does_not_exist(
+    house: House,
+) -> None:
     case_id = await house.call()
     for person in ("other-officer", "ecology-officer", "administrator", "citizen"):
         hidden = await house.get(person, f"/cases/{case_id}")
@@ -143,10 +145,15 @@ async def test_one_calls_for_ones_own_township_only_and_a_channel_for_any(house:
     assert response.status_code == 201
     case_id = response.json()["case_id"]
     assert (await house.get("channel", f"/cases/{case_id}")).status_code == 200
-    assert problem(await house.post("channel", f"/cases/{case_id}/cancel", {"reason": "x"}), 403) == "role_may_not"
+    assert (
+        problem(await house.post("channel", f"/cases/{case_id}/cancel", {"reason": "x"}), 403)
+        == "role_may_not"
+    )
 
 
-async def test_the_callers_contact_is_shown_to_those_who_work_on_it_and_masked_to_others(house: House) -> None:
+async def test_the_callers_contact_is_shown_to_those_who_work_on_it_and_masked_to_others(
+    house: House,
+) -> None:
     case_id = await house.call()
     await house.dispatch(case_id, "ecology")
     for person in ("town-officer", "dispatcher", "ecology-officer"):
@@ -250,9 +257,21 @@ async def test_a_refused_act_leaves_nothing_in_the_history_and_says_why(house: H
         ("ecology-officer", "sign", {"department": "police"}, 403, "not_your_department"),
         ("dispatcher", "sign", {"department": "police"}, 403, "role_may_not"),
         ("town-officer", "refuse", {"reason": "x"}, 403, "role_may_not"),
-        ("ecology-officer", "action", {"kind": "fine", "description": "x", "result": "x"}, 409, "not_checked_in"),
+        (
+            "ecology-officer",
+            "action",
+            {"kind": "fine", "description": "x", "result": "x"},
+            409,
+            "not_checked_in",
+        ),
         ("ecology-officer", "done", {"result": "x"}, 409, "not_checked_in"),
-        ("town-officer", "rate", {"department": "ecology", "grade": "satisfied", "solved": True}, 409, "not_all_done"),
+        (
+            "town-officer",
+            "rate",
+            {"department": "ecology", "grade": "satisfied", "solved": True},
+            409,
+            "not_all_done",
+        ),
         (
             "ecology-officer",
             "check-in",
@@ -270,7 +289,13 @@ async def test_a_refused_act_leaves_nothing_in_the_history_and_says_why(house: H
         ("ecology-officer", "check-in", {"officers": []}, 422, "invalid_field"),
         ("ecology-officer", "check-in", {"officers": officers, "arrived_at": "nine"}, 422, "malformed_time"),
         ("town-officer", "confirm-check-in", {"department": "nobody"}, 409, "not_assigned"),
-        ("town-officer", "rate", {"department": "ecology", "grade": "great", "solved": True}, 422, "unknown_value"),
+        (
+            "town-officer",
+            "rate",
+            {"department": "ecology", "grade": "great", "solved": True},
+            422,
+            "unknown_value",
+        ),
     ]
     for person, act, body, status, code in refused:
         response = await house.post(person, f"/cases/{case_id}/{act}", body)
@@ -407,7 +432,9 @@ async def test_reference_data_has_versions_and_another_district_is_not_found(hou
     assert one["item"]["primary"] == "ecology"
     assert problem(await house.get("town-officer", "/catalogue/items/nothing"), 404) == "unknown_item"
     organisations = (await house.get("town-officer", "/organisations")).json()
-    assert {"code": "police", "name": "公安分局", "kind": "department", "tier": "resident"} in organisations["items"]
+    assert {"code": "police", "name": "公安分局", "kind": "department", "tier": "resident"} in organisations[
+        "items"
+    ]
     assert (await house.get("town-officer", "/policy")).json()["policy"]["version"] == "sample-1"
     response = await house.get("town-officer", "/policy", district="elsewhere")
     assert problem(response, 404) == "district_not_found"
@@ -438,10 +465,10 @@ async def test_rework_and_a_second_round_close_in_the_end(house: House) -> None:
     case = await house.rate(case_id, "ecology", solved=False)
     assert case["stage"] == "enforcing"
     about = {"department": "ecology"}
-    await house.do("ecology-officer", case_id, "action", kind="sealing", description="封", result="已封", **about)
+    await house.do(
+        "ecology-officer", case_id, "action", kind="sealing", description="封", result="已封", **about
+    )
     await house.do("ecology-officer", case_id, "done", result="完成", **about)
     case = await house.rate(case_id, "ecology", "police")
     assert case["stage"] == "closed"
     assert [each["round"] for each in case["assignments"]] == [2, 1]
-
-

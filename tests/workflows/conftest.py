@@ -12,7 +12,6 @@ from tests.workflows.cases import Cases
 from workflows import names
 
 
-
 @pytest.fixture(scope="session")
 async def skipping_server() -> AsyncIterator[WorkflowEnvironment]:
     """A server on which days pass in milliseconds."""
