@@ -50,12 +50,14 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Stop a server of our own at once, as an outage would."""
-        assert self._bin and self._data, "only a server of our own can be stopped"
+        assert self._bin, "only a server of our own can be stopped"
+        assert self._data
         run(self._bin / "pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
     def start(self) -> None:
         """Start it again."""
-        assert self._bin and self._data, "only a server of our own can be started"
+        assert self._bin, "only a server of our own can be started"
+        assert self._data
         run(self._bin / "pg_ctl", "-D", self._data, "-w", "-l", self._data / "log", "start")
 
     def _of(self, name: str) -> str:

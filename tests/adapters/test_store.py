@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from adapters.database import Database
@@ -53,7 +53,7 @@ async def everything(store: Store) -> list[Any]:
     """Return all rows of the read models."""
     async with store._database.read() as connection:
         return [
-            sorted(map(str, (await connection.execute(text(f"SELECT * FROM {table.__tablename__}"))).all()))
+            sorted(map(str, (await connection.execute(select(*table.__table__.columns))).all()))
             for table in (CaseRow, AssignmentRow, ClockRow, TimelineRow)
         ]
 
