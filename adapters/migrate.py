@@ -21,6 +21,8 @@ def upgrade(url: str) -> None:
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

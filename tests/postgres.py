@@ -44,6 +44,16 @@ class PostgresServer:
         finally:
             self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
+    @contextlib.contextmanager
+    def empty_database(self) -> Iterator[str]:
+        """Give a fresh database that was never migrated."""
+        name = f"test_{uuid.uuid4().hex}"
+        self._execute(f"CREATE DATABASE {name}")
+        try:
+            yield self._of(name)
+        finally:
+            self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
     def close(self) -> None:
         """Leave the server as it was found."""
         self._execute(f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)")

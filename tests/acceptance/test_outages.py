@@ -18,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from adapters.settings import Settings
 from adapters.store import Store
 from domain import audit
+from domain.case import CaseId
 from domain.lifecycle import fold
 from starter.api import Doors
 from starter.case_client import CaseClient
@@ -101,8 +102,8 @@ async def test_with_temporal_down_calls_and_acts_are_taken_and_happen_when_it_is
             return (
                 case["stage"] == "signed"
                 and not case["pending_acts"]
-                and await sqlite_store.is_started(fresh)
-            )  # type: ignore[arg-type]
+                and await sqlite_store.is_started(CaseId(fresh))
+            )
 
         await house.until(caught_up, within=60)
         timeline = (await house.get("town-officer", f"/cases/{running}/timeline")).json()["items"]
@@ -141,13 +142,13 @@ async def test_with_the_database_down_acts_on_running_cases_work_and_the_ledger_
             postgres.start()
 
             async def caught_up() -> bool:
-                return len(await store.entries(case_id)) == 4  # type: ignore[arg-type]
+                return len(await store.entries(CaseId(case_id))) == 4
 
             await house.until(_answering(caught_up), within=60)
-            entries = await store.entries(case_id)  # type: ignore[arg-type]
+            entries = await store.entries(CaseId(case_id))
             audit.check_chain(entries)
             assert [entry.event.kind for entry in entries] == ["called", "dispatched", "signed", "signed"]
-            assert await store.case(case_id) == fold(entries)  # type: ignore[arg-type]
+            assert await store.case(CaseId(case_id)) == fold(entries)
         await store.close()
 
 
@@ -235,12 +236,12 @@ async def test_each_process_is_killed_in_the_middle_of_a_case_and_the_case_goes_
                 case = await users.post(person, f"{path}/{step}", _body(step, department))
         assert case["stage"] == "closed"
         store = Store(stack.database_url)
-        entries = await store.entries(case_id)
+        entries = await store.entries(CaseId(case_id))
         assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
         audit.check_chain(entries)
         kinds = [entry.event.kind for entry in entries if entry.by is not None]
         assert len(kinds) == 2 + 3 * 6 + 1
-        assert fold(entries) == await store.case(case_id)
+        assert fold(entries) == await store.case(CaseId(case_id))
         await store.close()
         await users.client.aclose()
 
