@@ -138,6 +138,14 @@ def summary(state: CaseState, terms: Terms) -> str:
     return f"{urgent}{terms.name(state.call.township)}:{state.call.title}"
 
 
+def label(state: CaseState, terms: Terms, at: datetime) -> str:
+    """Return one line for operators' lists with nothing in it that the caller wrote: it is never encrypted."""
+    urgent = "【紧急】" if state.call.urgency is Urgency.URGENT else ""
+    matter = state.call.item_name or f"{CATEGORIES[state.call.category]}类事项"
+    overdue = "·超时" if state.is_overdue(at) else ""
+    return f"{urgent}{terms.name(state.call.township)}·{matter}·{STAGES[state.stage]}{overdue}"
+
+
 def sentence(entry: Entry, terms: Terms) -> str:
     """Return what happened, as one Chinese sentence without the time and without who acted."""
     event, name = entry.event, terms.name

@@ -5,7 +5,7 @@ from typing import Any
 
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
-from domain import clocks
+from domain import clocks, words
 from domain.case import CaseId, CaseState
 from domain.district import Terms
 
@@ -27,6 +27,8 @@ OVERDUE = SearchAttributeKey.for_bool("Overdue")
 NEXT_DEADLINE = SearchAttributeKey.for_datetime("NextDeadline")
 ESCALATION_LEVEL = SearchAttributeKey.for_int("EscalationLevel")
 POLICY_VERSION = SearchAttributeKey.for_keyword("PolicyVersion")
+CASE_LABEL = SearchAttributeKey.for_keyword("CaseLabel")
+"""One Chinese line for operators' lists, of catalogue and office names only: search attributes are never encrypted."""
 
 SEARCH_ATTRIBUTES = (
     DISTRICT,
@@ -41,6 +43,7 @@ SEARCH_ATTRIBUTES = (
     NEXT_DEADLINE,
     ESCALATION_LEVEL,
     POLICY_VERSION,
+    CASE_LABEL,
 )
 
 
@@ -76,5 +79,6 @@ def attributes_of(state: CaseState, terms: Terms, at: datetime) -> list[SearchAt
         OVERDUE.value_set(state.is_overdue(at)),
         ESCALATION_LEVEL.value_set(state.escalation_level),
         POLICY_VERSION.value_set(state.policy_version),
+        CASE_LABEL.value_set(words.label(state, terms, at)),
         *(each for each in optional if each is not None),
     ]

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
@@ -128,6 +129,7 @@ async def test_operators_find_the_case_by_its_search_attributes(cases: Cases) ->
     assert found[names.DISTRICT] == "sample"
     assert found[names.TOWNSHIP] == "town"
     assert found[names.STAGE] == "signed"
+    assert found[names.CASE_LABEL] == "示例镇·执法类事项·待报到"
     assert found[names.LEAD_DEPARTMENT] == ECOLOGY
     assert list(found[names.DEPARTMENTS]) == [ECOLOGY, POLICE, MARKET]
     assert found[names.OVERDUE] is False
@@ -138,6 +140,31 @@ async def test_operators_find_the_case_by_its_search_attributes(cases: Cases) ->
     found = (await case.handle.describe()).typed_search_attributes
     assert found[names.STAGE] == "cancelled"
     assert found.get(names.NEXT_DEADLINE) is None
+
+
+async def test_operators_read_the_case_in_chinese(cases: Cases) -> None:
+    case = await cases.call()
+    await case.dispatch()
+    await case.each("sign", departments=(ECOLOGY,))
+    metadata = await case.handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    page = metadata.current_details
+    for expected in (
+        "## 待签收",
+        "| 生态环境分局 | 牵头 | 待报到 | 报到 |",
+        "🟢",
+        "最近动态",
+        "生态环境分局签收",
+    ):
+        assert expected in page
+    assert "19900000001" not in page
+    history = await case.handle.fetch_history()
+    summaries = [
+        event.user_metadata.summary.data.decode()
+        for event in history.events
+        if event.HasField("user_metadata")
+    ]
+    assert any("等待下一时限" in summary for summary in summaries)
+    assert any("记入台账" in summary for summary in summaries)
 
 
 async def test_a_long_case_goes_on_in_a_new_run_with_its_clocks_its_chain_and_its_answers() -> None:
