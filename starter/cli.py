@@ -42,10 +42,8 @@ def main() -> None:
     The Temporal client's threads abort at interpreter exit now and then (sdk-python issue 300): flush and leave.
     """
     try:
-        app(standalone_mode=False)
-        status = 0
-    except typer.Exit as end:
-        status = end.exit_code
+        ended = app(standalone_mode=False)  # an exit status that a command leaves with comes back as a value
+        status = ended if isinstance(ended, int) else 0
     except typer.Abort:
         status = 130
     except KeyboardInterrupt:

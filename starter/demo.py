@@ -188,8 +188,8 @@ class Player:
         self._secret = secret
         self._tokens: dict[str, str] = {}
 
-    async def play(self, story: Story, progress: Progress | None = None) -> str:
-        """Play one story to its end; return the case id."""
+    async def play(self, story: Story, progress: Progress | None = None, *, until: str = "") -> str:
+        """Play one story to its end, or until everybody has taken the step that is named; return the case id."""
         bar = progress.add_task(story.title, total=story.steps) if progress else None
 
         def step() -> None:
@@ -217,6 +217,8 @@ class Player:
             await self._act(case_id, township, "confirm-check-in", department=work.department)
             step()
             step()
+        if until == "check-in":
+            return case_id
         lead = story.works[0].department
         await self._act(case_id, f"{lead}-officer", "plan", department=lead, text=story.plan)
         step()
