@@ -216,8 +216,8 @@ def actor_name(entry: Entry) -> str:
 def light(clock: Clock, at: datetime, yellow_share: float) -> str:
     """Return the colour word of a clock: 红(超时), 黄(临期), 绿."""
     if clock.is_red(at):
-        return "🔴 超时"
-    return "🟡 临期" if clock.is_yellow(at, yellow_share) else "🟢 正常"
+        return "红(超时)"
+    return "黄(临期)" if clock.is_yellow(at, yellow_share) else "绿(正常)"
 
 
 def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -> str:
@@ -248,6 +248,10 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         f"- {local(entry.at)} {actor_name(entry)}:{sentence(entry, terms)}" for entry in reversed(latest)
     ]
     return "\n".join(lines)
+
+
+_PADDING = "&emsp;"
+"""The Temporal UI sets table cells without any space between them."""
 
 
 def _row(state: CaseState, assignment: Assignment, at: datetime, share: float, terms: Terms) -> str:
