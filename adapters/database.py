@@ -1,7 +1,8 @@
 """One door to SQLite and PostgreSQL: engines, transactions, and the one error for 'the database is away'."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Insert, event, make_url, text
@@ -91,19 +92,23 @@ class Database:
         async with _away_is_unavailable(), self._writing.begin() as connection:
             yield connection
 
-    async def lock_case(self, connection: AsyncConnection, case_id: str) -> None:
-        """Let one writer at a time work on a case; SQLite has one writer at a time anyway."""
-        if not self.is_sqlite:
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:case_id, 0))"), {"case_id": case_id}
-            )
+    async def lock_cases(self, connection: AsyncConnection, case_ids: Iterable[str]) -> None:
+        """Let one writer at a time work on these cases; SQLite has one writer at a time anyway.
 
+        Taken in order, so that two writers never wait for each other.
+        """
+        if not self.is_sqlite:
+            for case_id in sorted(set(case_ids)):
+                await connection.execute(_LOCK, {"case_id": case_id})
+
+    @cache  # noqa: B019 - a few statements, as long-lived as the database itself
     def insert_new(self, table: type[Table]) -> Insert:
         """Return an insert that leaves rows alone which are there."""
         if self.is_sqlite:
             return sqlite.insert(table).on_conflict_do_nothing()
         return postgresql.insert(table).on_conflict_do_nothing()
 
+    @cache  # noqa: B019 - the same
     def upsert(self, table: type[Table]) -> Insert:
         """Return an insert that replaces rows which are there, by primary key."""
         insert = sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
@@ -114,6 +119,9 @@ class Database:
             if column.name not in keys
         }
         return insert.on_conflict_do_update(index_elements=keys, set_=others)
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:case_id, 0))")
 
 
 @asynccontextmanager

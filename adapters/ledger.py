@@ -1,15 +1,17 @@
 """The ledger in SQL: append-only, with its read models and notices in the same transaction."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, false, insert, or_, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
-from adapters.projection import project
+from adapters.projection import Step, project
 from adapters.tables import (
     AssignmentRow,
     CaseRow,
@@ -31,16 +33,38 @@ from domain.lifecycle import evolve, fold
 from domain.notices import Address, Notice, notice_of
 from domain.ports import Recorded
 
+_GROUP = 100
+"""How many cases share a transaction at most."""
+
 
 class NotFound(LookupError):
     """There is no such row."""
 
 
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Entries of one case that are to be appended, in order."""
+
+    entries: Sequence[Entry]
+    terms: Terms
+
+    @property
+    def case_id(self) -> CaseId:
+        """The case."""
+        return self.entries[0].case_id
+
+
 class LedgerStore:
-    """Implements `domain.ports.Ledger`."""
+    """Implements `domain.ports.Ledger`.
+
+    What arrives while a transaction is under way waits for the next one, and goes together: the cost of a
+    transaction is shared by all cases that are busy at the same moment, and nobody fights for the lock.
+    """
 
     _database: Database
     _terms: dict[str, Terms]
+    _waiting: list[tuple[Append, asyncio.Future[Recorded]]]
+    _writer: asyncio.Task[None] | None
 
     async def record(self, entries: Sequence[Entry], terms: Terms) -> Recorded:
         """Append the entries, project them and write their notices, in one transaction.
@@ -49,8 +73,51 @@ class LedgerStore:
             LedgerConflict: see `domain.ports.Ledger.record`.
             StoreUnavailable: the database is away.
         """
+        answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Append(entries, terms), answer))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_groups())
+        return await answer
+
+    async def _write_groups(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._distinct_cases()
+            try:
+                recorded = await self._append([each for each, _ in group])
+            except LedgerConflict:
+                await self._write_singly(group)
+            except Exception as error:  # whoever waits is told, whatever it is
+                _fail(group, error)
+            else:
+                for (_, answer), result in zip(group, recorded, strict=True):
+                    if not answer.done():
+                        answer.set_result(result)
+
+    async def _write_singly(self, group: Sequence[tuple[Append, asyncio.Future[Recorded]]]) -> None:
+        """Write one after the other, so that a conflict of one case holds up no other."""
+        for each, answer in group:
+            try:
+                (recorded,) = await self._append([each])
+            except Exception as error:  # the same
+                _fail([(each, answer)], error)
+            else:
+                if not answer.done():
+                    answer.set_result(recorded)
+
+    def _distinct_cases(self) -> tuple[list[Any], list[Any]]:
+        """Take what goes together: one request a case, up to a limit; the rest waits."""
+        taken: dict[CaseId, Any] = {}
+        rest = []
+        for each in self._waiting:
+            if each[0].case_id in taken or len(taken) >= _GROUP:
+                rest.append(each)
+            else:
+                taken[each[0].case_id] = each
+        return list(taken.values()), rest
+
+    async def _append(self, appends: Sequence[Append]) -> list[Recorded]:
         async with self._database.write() as connection:
-            return await append(self._database, connection, entries, terms)
+            return await append(self._database, connection, appends)
 
     async def entries(self, case_id: CaseId) -> list[Entry]:
         """Return the case's entries in order, with their hashes."""
@@ -82,7 +149,7 @@ class LedgerStore:
         folded = 0
         for case_id in case_ids:
             async with self._database.write() as connection:
-                await self._database.lock_case(connection, case_id)
+                await self._database.lock_cases(connection, [case_id])
                 folded += await self._rebuild_case(connection, case_id)
         return folded
 
@@ -92,7 +159,8 @@ class LedgerStore:
         terms = await self._terms_of(connection, case_id)
         entries = _parsed(await _raw_entries(connection, case_id))
         if entries:
-            await project(self._database, connection, None, fold(entries), entries, terms)
+            step = Step(before=None, after=fold(entries), entries=entries, terms=terms)
+            await project(self._database, connection, [step])
         return len(entries)
 
     async def _terms_of(self, connection: AsyncConnection, case_id: CaseId) -> Terms:
@@ -108,65 +176,111 @@ class LedgerStore:
         return self._terms[terms_id]
 
 
+def _fail(group: Sequence[tuple[Append, asyncio.Future[Recorded]]], error: Exception) -> None:
+    for _, answer in group:
+        if not answer.done():
+            answer.set_exception(error)
+
+
 async def append(
-    database: Database, connection: AsyncConnection, entries: Sequence[Entry], terms: Terms
-) -> Recorded:
-    """Append within a transaction that the caller holds; see `LedgerStore.record`."""
-    case_id = entries[0].case_id
-    await database.lock_case(connection, case_id)
-    held = await _held(connection, case_id, entries)
-    fresh = [entry for entry in entries if entry.sequence not in held]
-    state, last = await _newest(connection, case_id)
-    if fresh:
-        _require_chain(fresh, last)
-        await connection.execute(insert(LedgerRow), [_ledger_row(entry) for entry in fresh])
-        before, notices = state, []
-        for entry in fresh:
-            state = evolve(state, entry)
-            if notice := notice_of(entry, state, terms):
-                notices.append((entry, notice))
-        assert state is not None  # noqa: S101 - at least one entry was folded
-        await project(database, connection, before, state, fresh, terms)
-        await _write_notices(database, connection, state.call.district, notices)
-        last = fresh[-1].sequence, fresh[-1].hash
-    return Recorded(sequence=last[0], hash=last[1])
+    database: Database, connection: AsyncConnection, appends: Sequence[Append]
+) -> list[Recorded]:
+    """Append within a transaction that the caller holds; one `Append` a case.
+
+    Raises:
+        LedgerConflict: of any of them; nothing is written.
+    """
+    await database.lock_cases(connection, [each.case_id for each in appends])
+    held = await _held(connection, appends)
+    newest = await _newest(connection, [each.case_id for each in appends])
+    steps: list[Step] = []
+    notices: list[tuple[CaseState, Entry, Notice]] = []
+    recorded: list[Recorded] = []
+    for each in appends:
+        state, last = newest.get(each.case_id, (None, _NOTHING))
+        fresh = [entry for entry in each.entries if (entry.case_id, entry.sequence) not in held]
+        if fresh:
+            _require_chain(fresh, last)
+            step, told = _step(state, fresh, each.terms)
+            steps.append(step)
+            notices += told
+            last = Recorded(sequence=fresh[-1].sequence, hash=fresh[-1].hash)
+        recorded.append(last)
+    if steps:
+        rows = [_ledger_row(entry) for step in steps for entry in step.entries]
+        await connection.execute(_NEW_ENTRY, rows)
+        await project(database, connection, steps)
+        await _write_notices(database, connection, notices)
+    return recorded
 
 
-async def _held(connection: AsyncConnection, case_id: CaseId, entries: Iterable[Entry]) -> set[int]:
+_NOTHING = Recorded(sequence=0, hash=audit.GENESIS)
+_NEW_ENTRY = insert(LedgerRow)
+
+
+def _step(
+    before: CaseState | None, fresh: Sequence[Entry], terms: Terms
+) -> tuple[Step, list[tuple[CaseState, Entry, Notice]]]:
+    state, notices = before, []
+    for entry in fresh:
+        state = evolve(state, entry)
+        if notice := notice_of(entry, state, terms):
+            notices.append((state, entry, notice))
+    assert state is not None  # noqa: S101 - at least one entry was folded
+    return Step(before=before, after=state, entries=fresh, terms=terms), notices
+
+
+async def _held(connection: AsyncConnection, appends: Sequence[Append]) -> set[tuple[str, int]]:
     """Return which of these places are taken, by these very entries."""
-    wanted = {entry.sequence: entry.hash for entry in entries}
-    query = select(LedgerRow.sequence, LedgerRow.hash).where(
-        LedgerRow.case_id == case_id, LedgerRow.sequence.in_(wanted)
+    wanted = {(entry.case_id, entry.sequence): entry.hash for each in appends for entry in each.entries}
+    first = min(sequence for _, sequence in wanted)
+    query = select(LedgerRow.case_id, LedgerRow.sequence, LedgerRow.hash).where(
+        LedgerRow.case_id.in_({each.case_id for each in appends}), LedgerRow.sequence >= first
     )
-    held = {row.sequence: row.hash for row in await connection.execute(query)}
-    for sequence, hash_ in held.items():
-        if wanted[sequence] != hash_:
+    held = {
+        (row.case_id, row.sequence): row.hash
+        for row in await connection.execute(query)
+        if (row.case_id, row.sequence) in wanted
+    }
+    for place, hash_ in held.items():
+        if wanted[place] != hash_:
             raise LedgerConflict(
-                "ledger_conflict", f"台账第 {sequence} 条已有不同的记录,请立即报告审计人员。"
+                "ledger_conflict", f"台账第 {place[1]} 条已有不同的记录,请立即报告审计人员。"
             )
     return set(held)
 
 
-async def _newest(connection: AsyncConnection, case_id: CaseId) -> tuple[CaseState | None, tuple[int, str]]:
-    query = (
-        select(LedgerRow.sequence, LedgerRow.hash)
-        .where(LedgerRow.case_id == case_id)
-        .order_by(LedgerRow.sequence.desc())
-        .limit(1)
+async def _newest(
+    connection: AsyncConnection, case_ids: Sequence[CaseId]
+) -> dict[str, tuple[CaseState, Recorded]]:
+    """Return each case as the ledger has it, with its newest place; cases without entries are left out."""
+    newest = (
+        select(LedgerRow.case_id, func.max(LedgerRow.sequence).label("sequence"))
+        .where(LedgerRow.case_id.in_(case_ids))
+        .group_by(LedgerRow.case_id)
+        .subquery()
     )
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        return None, (0, audit.GENESIS)
-    projected = select(CaseRow.state).where(CaseRow.case_id == case_id, CaseRow.sequence == row.sequence)
-    state = (await connection.execute(projected)).scalar_one_or_none()
-    if state is None:
-        return fold(_parsed(await _raw_entries(connection, case_id))), (row.sequence, row.hash)
-    return CaseState.model_validate_json(state), (row.sequence, row.hash)
+    query = (
+        select(newest.c.case_id, newest.c.sequence, LedgerRow.hash, CaseRow.state)
+        .join(
+            LedgerRow,
+            (LedgerRow.case_id == newest.c.case_id) & (LedgerRow.sequence == newest.c.sequence),
+        )
+        .outerjoin(CaseRow, (CaseRow.case_id == newest.c.case_id) & (CaseRow.sequence == newest.c.sequence))
+    )
+    found: dict[str, tuple[CaseState, Recorded]] = {}
+    for row in (await connection.execute(query)).all():
+        if row.state is not None:
+            state = CaseState.model_validate_json(row.state)
+        else:  # the read model is behind or was changed: the ledger itself knows
+            state = fold(_parsed(await _raw_entries(connection, row.case_id)))
+        found[row.case_id] = state, Recorded(sequence=row.sequence, hash=row.hash)
+    return found
 
 
-def _require_chain(fresh: Sequence[Entry], last: tuple[int, str]) -> None:
+def _require_chain(fresh: Sequence[Entry], last: Recorded) -> None:
     """Raise unless the entries follow on what stands, without a gap and with hashes that are right."""
-    sequence, previous = last
+    sequence, previous = last.sequence, last.hash
     for entry in fresh:
         if entry.sequence != sequence + 1:
             raise LedgerConflict("ledger_gap", f"台账缺少第 {sequence + 1} 条记录,稍后重试。")
@@ -202,12 +316,13 @@ def _parsed(raw: Iterable[tuple[str, str]]) -> list[Entry]:
 
 
 async def _write_notices(
-    database: Database, connection: AsyncConnection, district: str, notices: Sequence[tuple[Entry, Notice]]
+    database: Database, connection: AsyncConnection, notices: Sequence[tuple[CaseState, Entry, Notice]]
 ) -> None:
     """Write one row for each (entry, person); never to the person who caused it."""
+    posts = await _posts(connection, {state.call.district for state, _, _ in notices})
     rows = [
         notice_row(
-            district,
+            state.call.district,
             entry.case_id,
             reason=f"entry-{entry.sequence}",
             sequence=entry.sequence,
@@ -216,8 +331,8 @@ async def _write_notices(
             text=notice.text,
             at=entry.at,
         )
-        for entry, notice in notices
-        for person in await _people(connection, district, notice.to)
+        for state, entry, notice in notices
+        for person in _receivers(posts[state.call.district], notice.to)
         if entry.by is None or person != entry.by.id
     ]
     if rows:
@@ -253,23 +368,37 @@ def notice_row(
     }
 
 
-async def _people(connection: AsyncConnection, district: str, addresses: Sequence[Address]) -> list[str]:
+async def _posts(connection: AsyncConnection, districts: set[str]) -> dict[str, list[Any]]:
+    """Return the posts of everybody active, by district."""
+    found: dict[str, list[Any]] = {district: [] for district in districts}
+    if not districts:
+        return found
     query = (
-        select(PersonRow.id)
+        select(
+            PersonRow.district,
+            PersonRow.id,
+            PersonRow.on_duty,
+            PostRow.role,
+            PostRow.organisation,
+            PostRow.township,
+        )
         .join(PostRow, PostRow.person == PersonRow.id)
-        .where(PersonRow.district == district, PersonRow.active, or_(false(), *map(_at, addresses)))
-        .distinct()
-        .order_by(PersonRow.id)
+        .where(PersonRow.district.in_(districts), PersonRow.active)
     )
-    return list((await connection.execute(query)).scalars())
+    for row in await connection.execute(query):
+        found[row.district].append(row)
+    return found
 
 
-def _at(address: Address) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [PostRow.role.in_([role.value for role in address.roles])]
-    if address.organisation is not None:
-        conditions.append(PostRow.organisation == address.organisation)
-    if address.only_on_duty:
-        conditions.append(PersonRow.on_duty.is_(True))
-    if address.stationed_in is not None:
-        conditions.append(PostRow.township == address.stationed_in)
-    return and_(*conditions)
+def _receivers(posts: Sequence[Any], addresses: Sequence[Address]) -> list[str]:
+    """Return everybody whom one of the addresses means, once."""
+    return sorted({post.id for post in posts if any(_is_meant(post, address) for address in addresses)})
+
+
+def _is_meant(post: Any, address: Address) -> bool:
+    return (
+        post.role in address.roles
+        and address.organisation in {None, post.organisation}
+        and (post.on_duty or not address.only_on_duty)
+        and address.stationed_in in {None, post.township}
+    )

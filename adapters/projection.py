@@ -1,6 +1,7 @@
 """Read models from entries: one function for the ledger's every write and for rebuilding."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert
@@ -14,50 +15,68 @@ from domain.district import Terms
 from domain.events import Entry
 
 
-async def project(
-    database: Database,
-    connection: AsyncConnection,
-    before: CaseState | None,
-    after: CaseState,
-    entries: Sequence[Entry],
-    terms: Terms,
-) -> None:
-    """Bring the read models of one case from one state to the next.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One case going from one state to the next.
 
-    Args:
+    Attributes:
         before: the state that the read models show; None when they do not know the case.
         entries: what lies between.
     """
-    await connection.execute(database.upsert(CaseRow), [_case(after, terms)])
-    assignments = [each for each in after.assignments if before is None or each not in before.assignments]
+
+    before: CaseState | None
+    after: CaseState
+    entries: Sequence[Entry]
+    terms: Terms
+
+
+async def project(database: Database, connection: AsyncConnection, steps: Sequence[Step]) -> None:
+    """Bring the read models of these cases to their next states; a statement a table, however many cases."""
+    cases = [_case(step.after, step.terms) for step in steps]
+    await connection.execute(database.upsert(CaseRow), cases)
+    assignments = [row for step in steps for row in _assignments(step)]
     if assignments:
-        rows = [
-            {
-                "case_id": after.case_id,
-                "department": each.department,
-                "lead": each.lead,
-                "status": each.status,
-            }
-            for each in assignments
-        ]
-        await connection.execute(database.upsert(AssignmentRow), rows)
-    changed = [clock for clock in after.clocks if before is None or clock not in before.clocks]
+        await connection.execute(database.upsert(AssignmentRow), assignments)
+    changed = [row for step in steps for row in _clocks(step)]
     if changed:
-        rows = [
-            {
-                "case_id": after.case_id,
-                "kind": clock.kind.value,
-                "department": clock.department or "",
-                "round": clock.round,
-                "started_at": clock.started_at,
-                "due_at": clock.due_at,
-                "ended_at": clock.ended_at,
-                "level": max(clock.fired, default=0),
-            }
-            for clock in changed
-        ]
-        await connection.execute(database.upsert(ClockRow), rows)
-    await connection.execute(insert(TimelineRow), [_line(entry, terms) for entry in entries])
+        await connection.execute(database.upsert(ClockRow), changed)
+    lines = [_line(entry, step.terms) for step in steps for entry in step.entries]
+    await connection.execute(_NEW_LINE, lines)
+
+
+_NEW_LINE = insert(TimelineRow)
+
+
+def _assignments(step: Step) -> list[dict[str, Any]]:
+    known = step.before.assignments if step.before else ()
+    return [
+        {
+            "case_id": step.after.case_id,
+            "department": each.department,
+            "lead": each.lead,
+            "status": each.status,
+        }
+        for each in step.after.assignments
+        if each not in known
+    ]
+
+
+def _clocks(step: Step) -> list[dict[str, Any]]:
+    known = step.before.clocks if step.before else ()
+    return [
+        {
+            "case_id": step.after.case_id,
+            "kind": clock.kind.value,
+            "department": clock.department or "",
+            "round": clock.round,
+            "started_at": clock.started_at,
+            "due_at": clock.due_at,
+            "ended_at": clock.ended_at,
+            "level": max(clock.fired, default=0),
+        }
+        for clock in step.after.clocks
+        if clock not in known
+    ]
 
 
 def _case(state: CaseState, terms: Terms) -> dict[str, Any]:

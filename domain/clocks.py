@@ -134,7 +134,13 @@ def pending(state: CaseState, terms: Terms) -> Iterator[Pending]:
 
 def rung_due(clock: Clock, after: Limit, terms: Terms) -> datetime:
     """Return when a rung falls due: at red for zero, else that long after red in its own unit."""
-    return calendar_of(terms.calendar).due(clock.due_at, after).at
+    return _due_after(terms.calendar, clock.due_at, after)
+
+
+@lru_cache(maxsize=4096)
+def _due_after(calendar: CalendarData, moment: datetime, limit: Limit) -> datetime:
+    """Every act asks for every rung of every clock again; the answer never changes."""
+    return calendar_of(calendar).due(moment, limit).at
 
 
 def next_due(state: CaseState, terms: Terms) -> datetime | None:
