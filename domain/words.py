@@ -250,7 +250,7 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
     return "\n".join(lines)
 
 
-_PADDING = "&emsp;"
+_PADDING = "&nbsp;&nbsp;"
 """The Temporal UI sets table cells without any space between them."""
 
 
