@@ -63,7 +63,9 @@ class Database:
                 "pool_timeout": _CONNECT_WITHIN,
             }
         )
-        self.engine: AsyncEngine = create_async_engine(parsed, pool_pre_ping=not self.is_sqlite, **options)
+        self.engine: AsyncEngine = create_async_engine(
+            parsed, hide_parameters=True, pool_pre_ping=not self.is_sqlite, **options
+        )
         self._writing = self.engine.execution_options(write=True)
         if self.is_sqlite:
             _prepare_sqlite(self.engine)

@@ -2,8 +2,14 @@
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 
 import structlog
+from temporalio.service import RPCError
+
+_TELLING = (OSError, RPCError)
+"""Errors whose own words are about connections. What others say may quote rows and bodies, and so people."""
 
 
 def configure_logging(*, level: int = logging.INFO) -> None:
@@ -24,7 +30,7 @@ def configure_logging(*, level: int = logging.INFO) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                without_words,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
             ],
         )
@@ -34,3 +40,25 @@ def configure_logging(*, level: int = logging.INFO) -> None:
     root.setLevel(level)
     for noisy in ("uvicorn.access", "httpx2", "temporalio.activity"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def without_words(
+    _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Put the kinds of the error and its causes and the places that it went through, not what it says."""
+    found = event.pop("exc_info", None)
+    if isinstance(found, tuple):
+        found = found[1]
+    error = sys.exc_info()[1] if found is True else found
+    if isinstance(error, BaseException):
+        event["exception"] = "\n".join(_told(error))
+    return event
+
+
+def _told(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield f"{type(error).__module__}.{type(error).__qualname__}" + (
+            f": {error}" if isinstance(error, _TELLING) else ""
+        )
+        yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

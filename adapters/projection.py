@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
 from adapters.tables import AssignmentRow, CaseRow, ClockRow, TimelineRow
-from domain import clocks, words
+from domain import words
 from domain.case import CaseState
 from domain.district import Terms
 from domain.events import Entry
@@ -32,7 +32,7 @@ class Step:
 
 async def project(database: Database, connection: AsyncConnection, steps: Sequence[Step]) -> None:
     """Bring the read models of these cases to their next states; a statement a table, however many cases."""
-    cases = [_case(step.after, step.terms) for step in steps]
+    cases = [_case(step.after) for step in steps]
     await connection.execute(database.upsert(CaseRow), cases)
     assignments = [row for step in steps for row in _assignments(step)]
     if assignments:
@@ -79,7 +79,7 @@ def _clocks(step: Step) -> list[dict[str, Any]]:
     ]
 
 
-def _case(state: CaseState, terms: Terms) -> dict[str, Any]:
+def _case(state: CaseState) -> dict[str, Any]:
     call, closure = state.call, state.closure
     searchable = (state.case_id, call.title, call.description, call.location.address, call.item_name or "")
     return {
@@ -96,7 +96,7 @@ def _case(state: CaseState, terms: Terms) -> dict[str, Any]:
         "called_at": state.called_at,
         "acted_at": state.acted_at,
         "closed_at": closure.at if closure else None,
-        "next_due_at": clocks.next_due(state, terms),
+        "next_due_at": state.next_deadline,
         "escalation_level": state.escalation_level,
         "policy_version": state.policy_version,
         "sequence": state.sequence,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from adapters.database import Database
 from adapters.tables import AssignmentRow, CaseRow, ClockRow, IntakeRow, TimelineRow
 from domain.access import Sight
+from domain.calendar import utc
 from domain.case import CaseId, CaseState
 from domain.errors import Invalid
 from domain.ports import Contact
@@ -231,12 +232,12 @@ def _read_cursor(query: CaseQuery) -> tuple[datetime | None, str]:
     text = query.cursor or ""
     try:
         sort, descending, value, case_id = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        moment = datetime.fromisoformat(value) if value else None
-    except (ValueError, TypeError):
+        moment = utc(datetime.fromisoformat(value)) if value else None
+    except (ValueError, TypeError, OverflowError):
         raise _BAD_CURSOR from None
     if (sort, descending) != (query.sort.value, query.descending) or not isinstance(case_id, str):
         raise _BAD_CURSOR
-    if moment is not None and moment.tzinfo is None:
+    if "\0" in case_id:
         raise _BAD_CURSOR
     return moment, case_id
 

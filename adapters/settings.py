@@ -1,6 +1,7 @@
 """Settings: the environment (SHAODAO_*) over a TOML file. Secrets never stand on a command line."""
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,9 @@ class Settings(BaseSettings):
             wrong = "、".join(f"SHAODAO_{'_'.join(map(str, each['loc'])).upper()}" for each in error.errors())
             detail = f"以下设置缺失或有误:{wrong}。请在环境变量或 SHAODAO_CONFIG 指定的 TOML 文件中设置。"
             raise SettingsInvalid("settings_invalid", detail) from None
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            detail = f"SHAODAO_CONFIG 指定的文件无法读取或不是有效的 TOML:{error}。"
+            raise SettingsInvalid("settings_invalid", detail) from None
 
     @classmethod
     def settings_customise_sources(
@@ -65,5 +69,7 @@ class Settings(BaseSettings):
         """Put the environment over the file that SHAODAO_CONFIG names."""
         del dotenv_settings, file_secret_settings
         named = os.environ.get("SHAODAO_CONFIG")
+        if named and not Path(named).is_file():
+            raise FileNotFoundError(named)
         file = TomlConfigSettingsSource(settings_cls, Path(named)) if named else None
         return (init_settings, env_settings, *((file,) if file else ()))

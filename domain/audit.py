@@ -17,8 +17,13 @@ GENESIS = "0" * 64
 
 
 def canonical(entry: Entry) -> str:
-    """Return the entry as the one JSON text that its hash is taken over and that the ledger stores."""
-    content = entry.model_dump(mode="json", exclude={"hash"})
+    """Return the entry as the one JSON text that its hash is taken over and that the ledger stores.
+
+    What has its default value is left out: an event that gains a field with a default later keeps the hashes of all
+    entries from before, in ledgers and in cases that run. A default must therefore never change.
+    """
+    content = entry.model_dump(mode="json", exclude={"hash"}, exclude_defaults=True)
+    content["event"]["kind"] = entry.event.kind  # the discriminator is a default, too
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -376,6 +376,15 @@ class CaseState(Value):
         return (clock for clock in self.clocks if clock.runs)
 
     @property
+    def next_deadline(self) -> Moment | None:
+        """The earliest limit that somebody can be late for, in the past when somebody is; None when no clock runs.
+
+        The township's time to dispute a check-in is none: its silence is an answer.
+        """
+        limits = (clock.due_at for clock in self.running if clock.kind is not ClockKind.CONFIRM)
+        return min(limits, default=None)
+
+    @property
     def escalation_level(self) -> int:
         """The highest rung that any clock of the case has climbed; 0 for none."""
         return max((level for clock in self.clocks for level in clock.fired), default=0)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +20,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, select_autoescape
-from pydantic import AwareDatetime
+from pydantic import Field
 
 from adapters.database import StoreUnavailable
 from adapters.logs import configure_logging
@@ -32,13 +33,23 @@ from domain.calendar import SHANGHAI
 from domain.case import CallDetails, CaseId, CaseState, Category, Stage
 from domain.commands import COMMANDS, Act, AnyCommand
 from domain.district import District, Item, Person, Terms
-from domain.errors import Forbidden, Invalid, LedgerConflict, Refused
+from domain.errors import Forbidden, Invalid, Refused
 from domain.events import Entry
 from domain.lifecycle import decide, evolve, open_case, overdue
 from domain.policy import LimitClass, Urgency
 from domain.ports import CaseStart, Contact, Intake, PendingAct, Receipt
 from starter import problems, views
-from starter.bodies import BODIES, Body, CallBody, DispatchBody, ReadBody, fields_of
+from starter.bodies import (
+    BODIES,
+    Body,
+    CallBody,
+    CheckInBody,
+    DispatchBody,
+    ReadBody,
+    RowId,
+    Time,
+    fields_of,
+)
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory, TokenInvalid, read
 from starter.limits import BodyLimit, RequestLog
@@ -50,6 +61,7 @@ API = "/api/v1"
 PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
 """Every route outside this list needs a token; a test holds it so."""
 
+_CASE_ID = re.compile(r"[a-z0-9_-]{1,100}")
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 _log = structlog.get_logger()
 _bearer = HTTPBearer(auto_error=False, description="shaodao token 人员编号 签发的令牌")
@@ -102,18 +114,17 @@ Key = Annotated[
     ),
 ]
 
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
 router = APIRouter(
     prefix=API,
     dependencies=[Depends(identify)],
     responses={
-        status: {"description": title, "content": {problems.MEDIA_TYPE: {}}}
-        for status, title in (
-            (401, "未登录"),
-            (403, "无权操作"),
-            (404, "未找到"),
-            (409, "当前状态不允许"),
-            (422, "内容有误"),
-        )
+        status: {
+            "description": problems.TITLES[status],
+            "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}},
+        }
+        for status in (400, 401, 403, 404, 409, 413, 415, 422, 500, 503)
     },
 )
 
@@ -178,9 +189,8 @@ def _new_case_id(district: str, now: datetime) -> CaseId:
 # --- reading -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What to list."""
+class Filters(Body):
+    """What to list; a filter that does not exist is refused, not left out."""
 
     district: str | None = None
     township: str | None = None
@@ -190,21 +200,21 @@ class Filters:
     item: str | None = None
     urgency: Urgency | None = None
     overdue: bool | None = None
-    text: Annotated[str | None, Query(max_length=100, description="标题、内容、地点或案件编号中的文字")] = (
+    text: Annotated[str | None, Field(max_length=100, description="标题、内容、地点或案件编号中的文字")] = (
         None
     )
-    called_from: Annotated[AwareDatetime | None, Query(description="吹哨时间不早于")] = None
-    called_before: Annotated[AwareDatetime | None, Query(description="吹哨时间早于")] = None
+    called_from: Annotated[Time | None, Field(description="吹哨时间不早于")] = None
+    called_before: Annotated[Time | None, Field(description="吹哨时间早于")] = None
     sort: Annotated[
-        str, Query(pattern=r"^-?(called_at|acted_at|next_due_at)$", description="前加 - 为降序")
+        str, Field(pattern=r"^-?(called_at|acted_at|next_due_at)$", description="前加 - 为降序")
     ] = "-called_at"
-    cursor: Annotated[str | None, Query(max_length=500)] = None
-    limit: Annotated[int, Query(ge=1, le=200)] = 50
+    cursor: Annotated[str | None, Field(max_length=500)] = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
 @router.get("/cases", response_model=views.CasePageView, summary="案件列表", tags=["案件"])
 async def list_cases(
-    doors: OurDoors, person: Reader, filters: Annotated[Filters, Depends()]
+    doors: OurDoors, person: Reader, filters: Annotated[Filters, Query()]
 ) -> views.CasePageView:
     """列出本人可见的案件,按游标翻页。"""
     query = CaseQuery(
@@ -248,26 +258,13 @@ async def show_timeline(case_id: str, doors: OurDoors, person: Reader) -> views.
 async def show_audit(case_id: str, doors: OurDoors, person: Reader) -> views.AuditView:
     """案件台账原文。每条记录的 SHA-256 即其 hash,并以 previous 指向上一条。"""
     await _visible(doors, CaseId(case_id), person)
-    raw = await doors.store.raw_entries(CaseId(case_id))
-    entries = [Entry.model_validate({**json.loads(text), "hash": hash_}) for text, hash_ in raw]
-    try:
-        audit.check_chain(entries)
-        whole = all(audit.digest(text) == hash_ for text, hash_ in raw)
-    except LedgerConflict:
-        whole = False
-    return views.AuditView(
-        case_id=case_id,
-        chain_whole=whole,
-        head=raw[-1][1] if raw else audit.GENESIS,
-        entries=[
-            views.AuditEntryView(sequence=entry.sequence, entry=text, hash=hash_)
-            for entry, (text, hash_) in zip(entries, raw, strict=True)
-        ],
-    )
+    return views.audit_view(case_id, await doors.store.raw_entries(CaseId(case_id)))
 
 
 async def _visible(doors: Doors, case_id: CaseId, person: Person) -> CaseState:
     """Return the case as it is, from the store, or from its workflow while the store is away."""
+    if not _CASE_ID.fullmatch(case_id):
+        raise case_not_found()
     try:
         state = await doors.store.case(case_id)
     except StoreUnavailable:
@@ -335,13 +332,13 @@ async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
     try:
         return await doors.cases.act(state.case_id, command)
     except CaseNotRunning:
-        start = await doors.store.start_of(state.case_id)
+        start = None if state.is_over else await doors.store.start_of(state.case_id)
         if start is not None:
             await doors.cases.start(start)
     try:
         return await doors.cases.act(state.case_id, command)
     except CaseNotRunning:
-        ended = await doors.store.case(state.case_id) or state
+        ended = state if state.is_over else await doors.store.case(state.case_id) or state
         decide(ended, command, _now(), await _terms(doors, ended))
         raise Refused("case_over", "案件已经结束,不能再办理。") from None
 
@@ -364,9 +361,21 @@ async def _defer(doors: Doors, person: Person, state: CaseState, command: AnyCom
         person=person.id,
         at=now,
     )
+    await _require_kept(doors, state.case_id, command)
     _log.warning("act_deferred", case_id=state.case_id, act=command.act.value)
     content = await _view(doors, state, person)
     return _json(content, 202, Location=f"{API}/cases/{state.case_id}")
+
+
+async def _require_kept(doors: Doors, case_id: CaseId, command: AnyCommand) -> None:
+    """Raise unless what stands under the act's key is this very act: waiting, or done already."""
+    waiting = {each.update_id: each for each in await doors.store.pending_of(case_id)}
+    if command.key in waiting:
+        kept = waiting[command.key].command.get("body_digest") == command.body_digest
+    else:
+        kept = any(entry.key == command.key for entry in await doors.store.entries(case_id))
+    if not kept:
+        raise KEY_REUSED
 
 
 async def _after(doors: Doors, case_id: CaseId, sequence: int, *, recorded: bool) -> CaseState:
@@ -385,6 +394,8 @@ def _command(
     fields = fields_of(body)
     if isinstance(body, DispatchBody):
         fields = _dispatch_fields(doors, state, fields)
+    if isinstance(body, CheckInBody):
+        _require_known_officers(doors, state, body)
     if "department" in COMMANDS[act].model_fields and "department" not in fields:
         fields["department"] = _only_department(person, state)
     command: AnyCommand = COMMANDS[act].model_validate(
@@ -401,6 +412,14 @@ def _dispatch_fields(doors: Doors, state: CaseState, fields: dict[str, Any]) -> 
     if item is None:
         raise Invalid("lead_missing", "该案件未列事项,请指定牵头单位(lead)。")
     return {"cooperating": item.cooperating, **fields, "lead": item.primary}
+
+
+def _require_known_officers(doors: Doors, state: CaseState, body: CheckInBody) -> None:
+    """Officers may come without an account here; one who is named by id must be one of the district's people."""
+    for officer in body.officers:
+        known = doors.directory.person(officer.id) if officer.id is not None else None
+        if officer.id is not None and (known is None or known.district != state.call.district):
+            raise Invalid("unknown_person", f"人员“{officer.id}”不在本区(市)人员名册中;可只填姓名。")
 
 
 def _only_department(person: Person, state: CaseState) -> str:
@@ -447,7 +466,7 @@ async def show_inbox(
     person: Reader,
     *,
     unread_only: bool = False,
-    before: Annotated[int | None, Query(description="上一页最后一条的 id")] = None,
+    before: Annotated[RowId | None, Query(description="上一页最后一条的 id")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> views.InboxView:
     """本人的通知,最新的在前。"""
@@ -458,10 +477,17 @@ async def show_inbox(
     )
 
 
-@router.post("/inbox/read", summary="标为已读", tags=["通知"])
-async def read_notices(body: ReadBody, doors: OurDoors, person: Reader) -> dict[str, int]:
-    """将本人的通知标为已读。重复提交没有其他影响。"""
-    return {"marked": await doors.store.mark_read(person.id, body.ids, _now())}
+@router.post("/inbox/read", response_model=views.MarkedView, summary="标为已读", tags=["通知"])
+async def read_notices(body: ReadBody, doors: OurDoors, person: Reader, key: Key = None) -> Response:
+    """将本人的通知标为已读;marked 为其中原来未读的条数。"""
+    digest = _digest("/inbox/read", body)
+    if replayed := await _replayed(doors, person, key, digest):
+        return replayed
+    now = _now()
+    content = json.dumps({"marked": await doors.store.mark_read(person.id, body.ids, now)})
+    if key:
+        await doors.store.remember(person.id, key, Answer(body_digest=digest, status=200, body=content), now)
+    return _json(content)
 
 
 @router.get("/me", summary="我是谁", tags=["基础数据"])
@@ -614,12 +640,15 @@ def create_api(doors: Doors) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.doors = doors
     app.include_router(router)
     app.include_router(public)
-    app.add_api_route("/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
+    described = app.openapi()
+    described["components"]["schemas"]["Problem"] = problems.SCHEMA
+    app.add_api_route("/openapi.json", lambda: JSONResponse(described), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     problems.install(app)
     app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes)
@@ -679,7 +708,10 @@ async def _replayed(doors: Doors, person: Person, key: str | None, digest: str) 
         return None
     if answer.body_digest != digest:
         raise KEY_REUSED
-    return _json(answer.body, answer.status, **{"Idempotent-Replay": "true"})
+    headers = {"Idempotent-Replay": "true"}
+    if answer.status == 201:
+        headers["Location"] = f"{API}/cases/{json.loads(answer.body)['case_id']}"
+    return _json(answer.body, answer.status, **headers)
 
 
 def _json(content: str, status: int = 200, **headers: str) -> Response:

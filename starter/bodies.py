@@ -1,10 +1,11 @@
 """What the world sends: strict, unknown fields refused. Never the models of the history."""
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from domain.case import ActionKind, Category, Grade
 from domain.commands import Act
@@ -16,10 +17,32 @@ Note = Annotated[str, Field(max_length=2000)]
 Stars = Annotated[int, Field(ge=1, le=5)]
 
 
+_YEARS = range(2000, 2101)
+
+
+def _sensible(moment: datetime) -> datetime:
+    if moment.year not in _YEARS:
+        raise PydanticCustomError("time_out_of_range", "year out of range")
+    return moment
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
+"""An aware moment of this century: beyond it no calendar is known, and arithmetic may leave what dates can hold."""
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
 class Body(BaseModel):
-    """Base of all bodies."""
+    """Base of all that is sent: unknown fields are refused, and control characters other than tab and line end."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @field_validator("*")
+    @classmethod
+    def _printable(cls, value: Any) -> Any:  # fields have every type
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str) and any(ord(sign) < 32 and sign not in "\t\r\n" for sign in text):
+                raise PydanticCustomError("control_character", "control character")
+        return value
 
 
 class LocationBody(Body):
@@ -42,7 +65,7 @@ class AttachmentBody(Body):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0, le=2**53)]
 
 
 Attachments = Annotated[list[AttachmentBody], Field(max_length=20)]
@@ -78,7 +101,7 @@ class CallBody(Body):
     item_code: Code | None = None
     urgency: Urgency = Urgency.ROUTINE
     location: LocationBody
-    requested_check_in_at: AwareDatetime | None = None
+    requested_check_in_at: Time | None = None
     departments: Annotated[list[Code], Field(max_length=20)] = []
     contact: ContactBody = ContactBody()
     attachments: Attachments = []
@@ -86,6 +109,10 @@ class CallBody(Body):
 
 class DispatchBody(Body):
     """派单; without `lead` the item's primary and cooperating departments are taken."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"lead": "ecology", "cooperating": ["enforcement", "police"]}]}
+    )
 
     lead: Code | None = None
     cooperating: Annotated[list[Code], Field(max_length=20)] | None = None
@@ -95,6 +122,8 @@ class DispatchBody(Body):
 
 class ReasonBody(Body):
     """An act of the whole case that needs a reason."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "误报"}]})
 
     reason: Text
 
@@ -121,19 +150,31 @@ class OfficerBody(Body):
 class CheckInBody(DepartmentBody):
     """报到."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"department": "ecology", "officers": [{"name": "王示例"}]}]}
+    )
+
     officers: Annotated[list[OfficerBody], Field(min_length=1, max_length=50)]
-    arrived_at: AwareDatetime | None = None
+    arrived_at: Time | None = None
     note: Note = ""
 
 
 class PlanBody(DepartmentBody):
     """方案."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "当场拆除设备,养殖场限期自行拆除。"}]})
+
     text: Text
 
 
 class ActionBody(DepartmentBody):
     """联合执法."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"kind": "demolition", "description": "拆除生产设备", "result": "当场拆除"}]
+        }
+    )
 
     kind: ActionKind
     description: Text
@@ -145,12 +186,20 @@ class ActionBody(DepartmentBody):
 class DoneBody(DepartmentBody):
     """办理完成."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"result": "已拆除,现场清理完毕。"}]})
+
     result: Text
     attachments: Attachments = []
 
 
 class RateBody(DepartmentBody):
     """评价."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"department": "ecology", "grade": "satisfied", "solved": True, "response": 5}]
+        }
+    )
 
     grade: Grade
     solved: bool
@@ -163,7 +212,7 @@ class RateBody(DepartmentBody):
 class ReadBody(Body):
     """Notices that have been read."""
 
-    ids: Annotated[list[int], Field(min_length=1, max_length=200)]
+    ids: Annotated[list[RowId], Field(min_length=1, max_length=200)]
 
 
 BODIES: dict[Act, type[Body]] = {

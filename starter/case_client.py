@@ -39,6 +39,10 @@ class CaseNotRunning(Exception):
     """No workflow of this case runs: it was not started yet, or it is over."""
 
 
+class ActFailed(Exception):
+    """The workflow could not do the act, for a reason that is none of the rules': a bug, or a terminated case."""
+
+
 class CaseClient:
     """Everything that the doors ask of a case's workflow.
 
@@ -61,7 +65,7 @@ class CaseClient:
         state = evolve(None, opened)
         attributes = names.attributes_of(state, terms, opened.at)
         call = state.call
-        async with self._in_time():
+        async with self._in_time(not_found=TemporalUnavailable):
             try:
                 await self.client.start_workflow(
                     names.CASE,
@@ -91,7 +95,7 @@ class CaseClient:
         Raises:
             TemporalUnavailable: try again later.
         """
-        async with self._in_time():
+        async with self._in_time(not_found=TemporalUnavailable):
             await self.client.start_workflow(
                 names.NOTICES,
                 district,
@@ -109,6 +113,7 @@ class CaseClient:
         Raises:
             DomainError: as the rules refused it.
             CaseNotRunning: see there.
+            ActFailed: see there.
             TemporalUnavailable: it may or may not have arrived; the same key again is safe.
         """
         async with self._in_time():
@@ -143,13 +148,16 @@ class CaseClient:
         return self.client.get_workflow_handle(names.case_workflow_id(case_id))
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    async def _in_time(self, *, not_found: type[Exception] = CaseNotRunning) -> AsyncIterator[None]:
+        """Translate what goes wrong on the way; `not_found` is for the workflow, or else the namespace."""
         try:
             async with asyncio.timeout(self._within):
                 yield
         except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise  # trying again changes nothing
             if error.status is RPCStatusCode.NOT_FOUND:
-                raise CaseNotRunning from error
+                raise not_found(str(error)) from error
             raise TemporalUnavailable(str(error)) from error
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowQueryFailedError) as error:
             raise TemporalUnavailable(repr(error)) from error
@@ -167,4 +175,4 @@ def _refusal(cause: BaseException | None) -> Exception:
     """Return the rules' own refusal from what came back over the wire."""
     if isinstance(cause, ApplicationError) and cause.type in _KINDS and cause.details:
         return _KINDS[cause.type](str(cause.details[0]), cause.message.removeprefix(f"{cause.type}: "))
-    return RuntimeError(f"update failed: {cause!r}")
+    return ActFailed(repr(cause))

@@ -99,11 +99,17 @@ class Directory:
         return self._people.get(person)
 
     async def find_person(self, person: str) -> Person | None:
-        """Return somebody active; somebody unknown is looked for once more in the database."""
+        """Return somebody active; somebody unknown is looked for once more in the database.
+
+        Raises:
+            StoreUnavailable: the database is away, and nobody at all is known yet.
+        """
         if person not in self._people:
             try:
                 await self.refresh()
             except StoreUnavailable:
+                if not self._people:
+                    raise
                 _log.warning("directory_not_refreshed")
         return self._people.get(person)
 

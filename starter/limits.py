@@ -1,4 +1,4 @@
-"""Around every request: how large it may be, and the line that the log keeps of it."""
+"""Around every request: how large it may be, the line that the log keeps of it, and what a bug looks like outside."""
 
 import time
 import uuid
@@ -6,7 +6,7 @@ import uuid
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from starter.problems import Problem, render
+from starter.problems import Problem, internal_error, render
 
 _log = structlog.get_logger()
 
@@ -46,7 +46,11 @@ class BodyLimit:
 
 
 class RequestLog:
-    """One line a request: route, status, duration and person; never bodies or addresses with texts in them."""
+    """One line a request: route, status, duration and person; never bodies or addresses with texts in them.
+
+    The request's number is in every line that is logged on the way and in the answer's `X-Request-Id`. A bug ends
+    here: the caller learns the number, the log everything else.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,17 +63,22 @@ class RequestLog:
         structlog.contextvars.clear_contextvars()
         number = uuid.uuid4().hex
         structlog.contextvars.bind_contextvars(request=number)
-        began, status = time.perf_counter(), 500
+        began, status, answering = time.perf_counter(), 500, False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answering = message["status"], True
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", number.encode())]
             await send(message)
 
         try:
             await self._app(scope, receive, sending)
+        except Exception:
+            _log.exception("internal_error")
+            if answering:
+                raise
+            await render(internal_error(number))(scope, receive, sending)
         finally:
             route = scope.get("route")
             _log.info(

@@ -1,11 +1,9 @@
 """Refusals as the world reads them: RFC 9457 problem details, with a stable code and a Chinese sentence."""
 
-import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -16,7 +14,6 @@ from domain.errors import DomainError, Forbidden, Invalid, LedgerConflict, Refus
 from starter.case_client import TemporalUnavailable
 
 MEDIA_TYPE = "application/problem+json"
-_log = structlog.get_logger()
 
 _STATUSES: dict[type[DomainError], int] = {
     Refused: HTTPStatus.CONFLICT,
@@ -24,7 +21,7 @@ _STATUSES: dict[type[DomainError], int] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     LedgerConflict: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-_TITLES = {
+TITLES = {
     400: "请求格式有误",
     401: "未登录",
     403: "无权操作",
@@ -36,6 +33,30 @@ _TITLES = {
     422: "内容有误",
     500: "服务内部错误",
     503: "服务暂不可用",
+}
+
+
+SCHEMA = {
+    "title": "Problem",
+    "type": "object",
+    "description": "RFC 9457。程序依据 code 判断,人看 detail。全部 code 见 docs/problem-codes.md。",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:shaodao:problem:wrong_stage"]},
+        "title": {"type": "string", "examples": ["当前状态不允许"]},
+        "status": {"type": "integer", "examples": [409]},
+        "code": {"type": "string", "examples": ["wrong_stage"]},
+        "detail": {"type": "string", "examples": ["案件当前为“待签收”,此操作只能在“待派单”时进行。"]},
+        "errors": {
+            "type": "array",
+            "description": "请求内容有误时,逐项说明。",
+            "items": {
+                "type": "object",
+                "properties": {name: {"type": "string"} for name in ("field", "code", "detail")},
+            },
+        },
+        "request": {"type": "string", "description": "服务内部错误的编号。"},
+    },
 }
 
 
@@ -63,11 +84,17 @@ def case_not_found() -> Problem:
     return Problem(404, "case_not_found", "没有该案件,或您无权查看。请核对案件编号。")
 
 
+def internal_error(request: str) -> Problem:
+    """Return what outsiders learn of a bug: a number under which the log has the rest."""
+    detail = f"服务内部错误,已记录(编号 {request}),请联系管理员。"
+    return Problem(500, "internal_error", detail, request=request)
+
+
 def render(problem: Problem) -> JSONResponse:
     """Return the problem as a response."""
     content = {
         "type": f"urn:shaodao:problem:{problem.code}",
-        "title": _TITLES.get(problem.status, HTTPStatus(problem.status).phrase),
+        "title": TITLES.get(problem.status, HTTPStatus(problem.status).phrase),
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,
@@ -91,8 +118,8 @@ def install(app: FastAPI) -> None:
         return render(Problem(status, error.code, error.detail))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return render(_of_validation(error))
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return render(_of_content_type(request, error) or _of_validation(error))
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
@@ -113,18 +140,12 @@ def install(app: FastAPI) -> None:
             )
         )
 
-    @app.exception_handler(Exception)
-    async def bug(request: Request, error: Exception) -> JSONResponse:
-        number = uuid.uuid4().hex
-        _log.error("internal_error", request=number, path=request.scope.get("path"), exc_info=error)
-        detail = f"服务内部错误,已记录(编号 {number}),请联系管理员。"
-        return render(Problem(500, "internal_error", detail, request=number))
 
-
+_MALFORMED = ("malformed_json", "请求体不是有效的 JSON(UTF-8),或嵌套过深。")
 _HTTP = {
     404: ("not_found", "没有该地址,请查阅接口文档 /docs。"),
     405: ("method_not_allowed", "该地址不支持此方法,请查阅接口文档 /docs。"),
-    400: ("bad_request", "请求格式有误。"),
+    400: _MALFORMED,  # what FastAPI says when it cannot read a body at all
 }
 
 _FIELD_CODES = {
@@ -148,17 +169,37 @@ _FIELD_CODES = {
     "list_type": ("invalid_field", "应为数组"),
     "tuple_type": ("invalid_field", "应为数组"),
     "string_pattern_mismatch": ("invalid_field", "格式有误"),
+    "control_character": ("invalid_field", "不能含有控制字符"),
+    "string_unicode": ("invalid_field", "含有无效的字符"),
+    "finite_number": ("invalid_field", "应为数字"),
+    "decimal_parsing": ("invalid_field", "应为数字"),
+    "decimal_type": ("invalid_field", "应为数字"),
+    "decimal_max_places": ("invalid_field", "小数位数过多"),
+    "decimal_max_digits": ("invalid_field", "位数过多"),
+    "int_from_float": ("invalid_field", "应为整数"),
+    "greater_than": ("invalid_field", "数值过小"),
     "greater_than_equal": ("invalid_field", "数值过小"),
     "less_than_equal": ("invalid_field", "数值过大"),
 }
 _TIME = ("malformed_time", "时间格式有误,应为 ISO 8601 带时区,例如 2026-03-04T09:00:00+08:00")
+_FAR_TIME = ("malformed_time", "时间的年份不合理")
 _DATE = ("malformed_time", "日期格式有误,应为 2026-03-04")
+
+
+def _of_content_type(request: Request, error: RequestValidationError) -> Problem | None:
+    """Return what is wrong when a body was sent as something else than JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or kind.endswith("+json")
+    unread = any(each["loc"] == ("body",) and each["type"] != "missing" for each in error.errors())
+    if is_json or not unread:
+        return None
+    return Problem(415, "unsupported_media_type", "请求体须为 JSON:请设置 Content-Type: application/json。")
 
 
 def _of_validation(error: RequestValidationError) -> Problem:
     found = error.errors()
     if any(each["type"] == "json_invalid" for each in found):
-        return Problem(400, "malformed_json", "请求体不是有效的 JSON。")
+        return Problem(400, *_MALFORMED)
     errors = [_of_field(each) for each in found]
     told = ";".join(f"{each['field']}:{each['detail']}" for each in errors[:5])
     return Problem(422, errors[0]["code"], f"请求内容有误。{told}", errors=errors)
@@ -167,7 +208,9 @@ def _of_validation(error: RequestValidationError) -> Problem:
 def _of_field(found: Mapping[str, Any]) -> dict[str, str]:
     kind = str(found["type"])
     field = ".".join(str(part) for part in found["loc"] if part not in {"body", "query", "path", "header"})
-    if kind.startswith(("datetime", "timezone_naive")) and kind != "timezone_aware":
+    if kind == "time_out_of_range":
+        code, detail = _FAR_TIME
+    elif kind.startswith(("datetime", "timezone_naive")) and kind != "timezone_aware":
         code, detail = _TIME
     elif kind.startswith("date_"):
         code, detail = _DATE

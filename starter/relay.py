@@ -17,6 +17,7 @@ from starter.identity import Directory
 _PAUSE = 1.0
 _BATCH = 100
 _RETRY = timedelta(seconds=10)
+_LONGEST_RETRY = timedelta(seconds=30)
 _log = structlog.get_logger()
 
 
@@ -71,15 +72,30 @@ class Relay:
     async def repeat_acts(self) -> None:
         """Repeat what waits, oldest first; an act that is refused now is told to the person who did it."""
         for pending in await self._store.unsettled(_now(), _BATCH):
-            try:
-                await self._cases.act(pending.case_id, _command(pending))
-            except CaseNotRunning:
-                await self._over_or_not_started(pending)
-            except DomainError as refused:
-                await self._refused(pending, refused.detail)
-            else:
-                await self._store.settled(pending.id, "done", _now())
-                _log.info("act_repeated", case_id=pending.case_id, act=pending.act)
+            waiting = await self._store.pending_of(pending.case_id)
+            if waiting and waiting[0].id == pending.id:  # what people did on one case keeps its order
+                await self._repeat(pending)
+
+    async def _repeat(self, pending: PendingAct) -> None:
+        try:
+            await self._cases.act(pending.case_id, _command(pending))
+        except CaseNotRunning:
+            await self._over_or_not_started(pending)
+        except DomainError as refused:
+            await self._refused(pending, refused.detail)
+        except TemporalUnavailable as error:
+            await self._later(pending, error)
+            raise  # perhaps it is this case only: the next round begins with another
+        except Exception as error:
+            _log.exception("act_not_repeated", case_id=pending.case_id, act=pending.act)
+            await self._later(pending, error)
+        else:
+            await self._store.settled(pending.id, "done", _now())
+            _log.info("act_repeated", case_id=pending.case_id, act=pending.act)
+
+    async def _later(self, pending: PendingAct, error: Exception) -> None:
+        pause = min(timedelta(seconds=2 ** min(pending.attempts, 10)), _LONGEST_RETRY)
+        await self._store.act_failed(pending.id, type(error).__name__, _now() + pause)
 
     async def serve_notices(self) -> None:
         """See that every district has its workflow for notices."""

@@ -1,5 +1,6 @@
 """What the world reads. Times carry the offset of Asia/Shanghai; every code has its Chinese word beside it."""
 
+import json
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, PlainSerializer
 
 from adapters.queries import CaseLine, TimelineLine
-from domain import clocks, words
+from domain import audit, words
 from domain.access import sees_contact
 from domain.calendar import SHANGHAI
 from domain.case import Actor, Assignment, CaseState, Clock, Rating, Stage
@@ -241,6 +242,12 @@ class NoticeView(BaseModel):
     read_at: LocalTime | None
 
 
+class MarkedView(BaseModel):
+    """How many of the notices had been unread."""
+
+    marked: int
+
+
 class InboxView(BaseModel):
     """Notices, newest first."""
 
@@ -292,7 +299,7 @@ def case_view(
         unrated=list(closure.unrated) if closure else [],
         overdue=state.is_overdue(now),
         escalation_level=state.escalation_level,
-        next_due_at=clocks.next_due(state, terms),
+        next_due_at=state.next_deadline,
         plan=state.plan,
         assignments=[_assignment(each, shown, terms) for each in state.assignments],
         clocks=[clock for clock in shown if clock.department is None],
@@ -342,6 +349,22 @@ def timeline_view(lines: Sequence[TimelineLine]) -> TimelineView:
     return TimelineView(
         items=[TimelineLineView(**{name: getattr(line, name) for name in values}) for line in lines]
     )
+
+
+def audit_view(case_id: str, ledger: Sequence[tuple[str, str]]) -> AuditView:
+    """Return the ledger as it stands, and whether its chain is whole; judged on the stored texts themselves."""
+    entries: list[AuditEntryView] = []
+    whole, previous = True, audit.GENESIS
+    for number, (text, hash_) in enumerate(ledger, start=1):
+        try:
+            entry = json.loads(text)
+            follows = (entry["sequence"], entry["previous"], entry["case_id"]) == (number, previous, case_id)
+        except (ValueError, KeyError, TypeError):
+            follows = False
+        whole = whole and follows and audit.digest(text) == hash_
+        entries.append(AuditEntryView(sequence=number, entry=text, hash=hash_))
+        previous = hash_
+    return AuditView(case_id=case_id, chain_whole=whole, head=previous, entries=entries)
 
 
 def _assignment(each: Assignment, shown: Sequence[ClockView], terms: Terms) -> AssignmentView:

@@ -5,7 +5,7 @@ from typing import Any
 
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
-from domain import clocks, words
+from domain import words
 from domain.case import CaseId, CaseState
 from domain.district import Terms
 
@@ -63,7 +63,7 @@ def attributes_of(state: CaseState, terms: Terms, at: datetime) -> list[SearchAt
     The type argument is a library's border: a list of updates of different value types.
     """
     call, lead = state.call, state.lead
-    due = clocks.next_due(state, terms)
+    due = state.next_deadline
     optional = [
         ITEM_CODE.value_set(call.item_code) if call.item_code else None,
         LEAD_DEPARTMENT.value_set(lead.department) if lead else None,

@@ -1,6 +1,8 @@
 """The store keeps its promises on SQLite and on PostgreSQL."""
 
 import asyncio
+import base64
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -254,6 +256,16 @@ async def many(store: Store) -> list[Play]:
     return plays
 
 
+FORGED = [
+    base64.urlsafe_b64encode(json.dumps(["called_at", True, moment, case_id]).encode()).decode()
+    for moment, case_id in (
+        ("0001-01-01T00:00:00+08:00", "x"),
+        ("2026-03-04T00:00:00+08:00", "a\0b"),
+        ("2026-03-04T00:00:00", "x"),
+    )
+]
+
+
 def ids(lines: Sequence[Any]) -> list[str]:
     """Return the case ids."""
     return [line.case_id for line in lines]
@@ -289,7 +301,7 @@ async def test_pages_give_every_case_once_also_when_many_share_one_moment(store:
                 assert found[-1] == "sample-20260305-c00000"
 
 
-@pytest.mark.parametrize("cursor", ["x", "!!!", "W10", "WyJjYWxsZWRfYXQiLHRydWUsImJhZCIsMV0"])
+@pytest.mark.parametrize("cursor", ["x", "!!!", "W10", "WyJjYWxsZWRfYXQiLHRydWUsImJhZCIsMV0", *FORGED])
 async def test_a_cursor_that_is_not_ours_is_refused(store: Store, cursor: str) -> None:
     everybody = sight(district().people[0].actor())
     with pytest.raises(Invalid) as caught:

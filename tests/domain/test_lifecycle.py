@@ -22,7 +22,7 @@ from domain.commands import (
     TakeAction,
 )
 from domain.errors import DomainError, Invalid, LedgerConflict, Refused
-from domain.events import Called, Closed
+from domain.events import Called, Closed, Signed
 from domain.lifecycle import allowed_acts, evolve, fold, open_case
 from tests.sample import (
     COORDINATOR,
@@ -85,6 +85,19 @@ def test_the_entries_are_one_hash_chain() -> None:
         audit.check_chain([*play.entries[:3], changed, *play.entries[4:]])
     with pytest.raises(LedgerConflict, match="第 3 条"):
         audit.check_chain([*play.entries[:2], *play.entries[3:]])
+
+
+def test_an_event_that_gains_a_field_with_a_default_keeps_the_hashes_of_older_entries() -> None:
+    class LaterSigned(Signed):
+        remark: str = ""
+
+    play = Play().dispatch().sign(ECOLOGY)
+    old = play.entries[-1]
+    later = old.model_copy(update={"event": LaterSigned.model_validate(old.event.model_dump())})
+    assert audit.digest(audit.canonical(later)) == old.hash
+    assert "note" not in audit.canonical(play.entries[1])
+    noted = Play().do(Dispatch(by=DISPATCHER, lead=ECOLOGY, note="请当日到场"))
+    assert "请当日到场" in audit.canonical(noted.entries[1])
 
 
 def test_the_stage_is_signed_only_when_every_department_has_signed() -> None:

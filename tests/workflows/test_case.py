@@ -150,8 +150,10 @@ async def test_operators_read_the_case_in_chinese(cases: Cases) -> None:
     page = metadata.current_details
     for expected in (
         "## 待签收",
-        "| 生态环境分局 | 牵头 | 待报到 | 报到 |",
-        "🟢",
+        "生态环境分局",
+        "牵头",
+        "待报到",
+        "绿(正常)",
         "最近动态",
         "生态环境分局签收",
     ):

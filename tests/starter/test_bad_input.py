@@ -1,0 +1,220 @@
+"""Whatever is sent, the answer is a problem of the sender's and never a fault of ours, on either database."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+import structlog
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import Mount
+from structlog.testing import capture_logs
+
+from adapters.logs import without_words
+from starter.api import PUBLIC, create_api, identify
+from starter.limits import BodyLimit, RequestLog
+from tests.starter.conftest import CALL, House
+from tests.starter.test_api import problem
+
+HUGE = 10**60
+
+
+def sent(**changes: Any) -> bytes:
+    """Return a call as it goes over the wire, whatever is in it."""
+    return json.dumps(CALL | changes).encode()
+
+
+async def post(house: House, path: str, content: bytes, **headers: str) -> httpx2.Response:
+    """Send these very bytes."""
+    given = house.headers("town-officer") | {"Content-Type": "application/json"} | headers
+    return await house.client.post(f"/api/v1{path}", content=content, headers=given)
+
+
+async def test_bytes_that_are_no_json_are_malformed_whatever_is_wrong_with_them(house: House) -> None:
+    deep, long = b'{"a":' * 50_000, b'{"ids": [1' + b"0" * 5000 + b"]}"
+    for content in (b"{", b'{"title": "\xff"}', deep, b"[" * 50_000, long, b"\x00"):
+        assert problem(await post(house, "/cases", content), 400) == "malformed_json"
+
+
+async def test_a_body_that_is_not_declared_as_json_is_refused(house: House) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream", ""):
+        response = await post(house, "/cases", sent(), **{"Content-Type": kind})
+        assert problem(response, 415) == "unsupported_media_type"
+    declared = await post(house, "/cases", sent(), **{"Content-Type": "application/json; charset=utf-8"})
+    assert declared.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"title": "a\x00b"}, "invalid_field"),
+        ({"description": "a\x1bb"}, "invalid_field"),
+        ({"departments": ["eco\x00logy"]}, "invalid_field"),
+        ({"location": {"address": "\x00"}}, "invalid_field"),
+        ({"title": "a\ud800b"}, "invalid_field"),
+        ({"\ud800": 1}, "invalid_field"),
+        ({"title": {"$ne": 1}}, "invalid_field"),
+        ({"requested_check_in_at": "9999-12-31T23:00:00-08:00"}, "malformed_time"),
+        ({"requested_check_in_at": "9999-12-31T23:00:00+08:00"}, "malformed_time"),
+        ({"requested_check_in_at": "0001-01-01T00:00:00+08:00"}, "malformed_time"),
+        ({"requested_check_in_at": HUGE}, "malformed_time"),
+        ({"location": {"address": "x", "longitude": "NaN"}}, "invalid_field"),
+        ({"location": {"address": "x", "longitude": HUGE}}, "invalid_field"),
+        ({"attachments": [{"name": "a", "sha256": "0" * 64, "size": HUGE}]}, "invalid_field"),
+        ({"attachments": [{"name": "a", "sha256": "0" * 64, "size": -1}]}, "invalid_field"),
+    ],
+)
+async def test_values_that_no_database_or_calendar_could_take_are_refused(
+    either_house: House, changes: dict[str, Any], code: str
+) -> None:
+    assert problem(await post(either_house, "/cases", sent(**changes)), 422) == code
+    assert (await either_house.get("leader", "/cases")).json()["items"] == []
+
+
+async def test_lines_and_tabs_in_a_description_are_kept(house: House) -> None:
+    case_id = await house.call(description="一\n二\t三\r\n四")
+    case = (await house.get("town-officer", f"/cases/{case_id}")).json()
+    assert case["description"] == "一\n二\t三\r\n四"
+
+
+async def test_addresses_and_queries_that_no_database_could_take_are_refused(either_house: House) -> None:
+    house = either_house
+    refused = (
+        ("/cases/%00", 404, "case_not_found"),
+        ("/cases/%FF", 404, "case_not_found"),
+        ("/cases/%F0%9F%98%80/timeline", 404, "case_not_found"),
+        ("/cases/" + "x" * 3000, 404, "case_not_found"),
+        ("/catalogue/items/%00", 404, "unknown_item"),
+        ("/policy?district=%00", 404, "district_not_found"),
+        ("/cases?text=%00", 422, "invalid_field"),
+        ("/cases?township=%00", 422, "invalid_field"),
+        ("/cases?nonsense=1", 422, "unknown_field"),
+        ("/cases?called_from=0001-01-01T00:00:00%2B08:00", 422, "malformed_time"),
+        ("/cases?called_before=9999-12-31T23:59:59-08:00", 422, "malformed_time"),
+        (f"/inbox?before={HUGE}", 422, "invalid_field"),
+        ("/inbox?before=0", 422, "invalid_field"),
+    )
+    for path, status, code in refused:
+        response = await house.client.get(f"/api/v1{path}", headers=house.headers("town-officer"))
+        assert problem(response, status) == code, path
+    body = json.dumps({"ids": [HUGE]}).encode()
+    assert problem(await post(house, "/inbox/read", body), 422) == "invalid_field"
+    slash = await post(house, "/cases/", sent())
+    assert problem(slash, 404) == "not_found"
+
+
+async def test_officers_named_by_id_must_be_people_of_the_district(house: House) -> None:
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    await house.do("ecology-officer", case_id, "sign")
+    before = await house.history_length(case_id)
+    unknown = {"officers": [{"name": "某人", "id": "nobody"}]}
+    response = await house.post("ecology-officer", f"/cases/{case_id}/check-in", unknown)
+    assert problem(response, 422) == "unknown_person"
+    later = {"officers": [{"name": "某人"}], "arrived_at": "9999-12-31T23:00:00-08:00"}
+    response = await house.post("ecology-officer", f"/cases/{case_id}/check-in", later)
+    assert problem(response, 422) == "malformed_time"
+    assert await house.history_length(case_id) == before
+    await house.do(
+        "ecology-officer", case_id, "check-in", officers=[{"name": "某人", "id": "ecology-officer"}]
+    )
+
+
+# --- keys --------------------------------------------------------------------------------------------------
+
+
+async def test_a_replayed_call_says_again_where_the_case_is(house: House) -> None:
+    first = await house.post("town-officer", "/cases", CALL, key="k")
+    again = await house.post("town-officer", "/cases", CALL, key="k")
+    assert again.headers["location"] == first.headers["location"]
+
+
+async def test_reading_notices_takes_a_key_like_every_post(house: House) -> None:
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    ids = [each["id"] for each in (await house.get("ecology-officer", "/inbox")).json()["items"]]
+    first = await house.post("ecology-officer", "/inbox/read", {"ids": ids}, key="k")
+    again = await house.post("ecology-officer", "/inbox/read", {"ids": ids}, key="k")
+    assert (first.json(), again.content) == ({"marked": 1}, first.content)
+    assert again.headers["idempotent-replay"] == "true"
+    other = await house.post("ecology-officer", "/inbox/read", {"ids": [1]}, key="k")
+    assert problem(other, 422) == "idempotency_key_reused"
+
+
+# --- the ledger as it stands ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{}", "no json", '{"sequence": 2, "previous": "x"}'])
+async def test_a_ledger_that_was_tampered_with_is_shown_as_it_stands_and_said_to_be_broken(
+    house: House, text: str
+) -> None:
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    real = await house.store.raw_entries(case_id)  # type: ignore[arg-type]
+
+    async def tampered(_: str) -> list[tuple[str, str]]:
+        return [real[0], (text, real[1][1])]
+
+    house.store.raw_entries = tampered  # type: ignore[method-assign, assignment]
+    audit = (await house.get("auditor", f"/cases/{case_id}/audit")).json()
+    assert audit["chain_whole"] is False
+    assert audit["entries"][1]["entry"] == text
+
+
+# --- bugs of ours --------------------------------------------------------------------------------------------
+
+
+async def test_a_bug_tells_outsiders_a_number_only_and_the_log_no_words_of_it() -> None:
+    words = "张三丰 19912340001"
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError(words) from ValueError(words)
+
+    transport = httpx2.ASGITransport(app=RequestLog(BodyLimit(broken, 1000)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        with capture_logs(processors=[structlog.contextvars.merge_contextvars, without_words]) as logged:
+            response = await client.get("/")
+    assert problem(response, 500) == "internal_error"
+    number = response.headers["x-request-id"]
+    assert response.json()["request"] == number
+    assert {line["request"] for line in logged} == {number}
+    assert "builtins.RuntimeError" in logged[0]["exception"]
+    assert "builtins.ValueError" in logged[0]["exception"]
+    assert __name__.rpartition(".")[2] in logged[0]["exception"]
+    assert words not in json.dumps(logged, ensure_ascii=False, default=str) + response.text
+
+
+# --- every route ---------------------------------------------------------------------------------------------
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Return every route with what its routers add to it."""
+    found: list[APIRoute] = []
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            found.append(route)
+        elif not isinstance(route, Mount):
+            found += [each for each in route.original_router.routes if isinstance(each, APIRoute)]  # type: ignore[attr-defined]
+    return found
+
+
+async def test_every_route_needs_a_person_unless_it_is_on_the_list(house: House) -> None:
+    routes = routes_of(create_api(house.doors))
+    assert len(routes) > 25
+    for route in routes:
+        asked = {each.dependency for each in route.dependencies}
+        assert (identify in asked) != (route.path in PUBLIC), route.path
+
+
+async def test_every_operation_is_described_in_chinese_with_its_problems(house: House) -> None:
+    described = (await house.client.get("/openapi.json")).json()
+    assert described["components"]["schemas"]["Problem"]["required"]
+    for path, methods in described["paths"].items():
+        for operation in methods.values():
+            assert any("\u4e00" <= sign <= "\u9fff" for sign in operation["summary"]), path
+            assert operation["tags"]
+            assert {"401", "403", "404", "409", "413", "415", "422", "503"} <= set(operation["responses"])
+            content = operation["responses"]["422"]["content"]
+            assert list(content) == ["application/problem+json"]
+            assert content["application/problem+json"]["schema"]["$ref"] == "#/components/schemas/Problem"

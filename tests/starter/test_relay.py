@@ -1,0 +1,200 @@
+"""What was acknowledged reaches the workflow later, one case's trouble being no other's; and keys hold meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from adapters.store import Store
+from domain.case import Actor, CaseId, OrganisationCode
+from domain.commands import AnyCommand, Dispatch, Sign
+from starter.api import Doors
+from starter.case_client import CaseClient
+from starter.identity import Directory
+from starter.relay import Relay
+from tests.postgres import postgres_server
+from tests.starter.conftest import House, open_house, serve
+from tests.starter.test_api import problem
+
+
+@pytest.fixture
+async def hasty(real_server: WorkflowEnvironment, sqlite_store: Store) -> AsyncIterator[House]:
+    """The product, waiting for Temporal no longer than a moment."""
+    async with open_house(real_server, sqlite_store, within=1.5) as house:
+        yield house
+
+
+def actor(house: House, person: str) -> Actor:
+    """Return somebody of the sample district."""
+    found = house.doors.directory.person(person)
+    assert found is not None
+    return found.actor()
+
+
+async def defer(house: House, case_id: str, command: AnyCommand) -> int:
+    """Commit an act as the door does while Temporal is away; return its number."""
+    await house.store.defer_act(
+        CaseId(case_id),
+        command.act.value,
+        command.model_dump_json(),
+        update_id=command.key,
+        person=command.by.id,
+        at=datetime.now(UTC),
+    )
+    return (await house.store.pending_of(CaseId(case_id)))[-1].id
+
+
+async def stage(house: House, case_id: str) -> str:
+    """Return the case's stage as the store has it."""
+    state = await house.store.case(CaseId(case_id))
+    assert state is not None
+    return state.stage.value
+
+
+async def test_an_act_that_cannot_get_through_holds_up_no_other_case(hasty: House) -> None:
+    house, cases = hasty, hasty.doors.cases
+    queue, cases._task_queue = cases._task_queue, "where-nobody-works"
+    stuck = await house.call()
+
+    async def started() -> bool:
+        return await house.store.is_started(CaseId(stuck))
+
+    await house.until(started)
+    cases._task_queue = queue
+    free = await house.call()
+    for case_id in (stuck, free):
+        by = actor(house, "dispatcher")
+        await defer(house, case_id, Dispatch(by=by, key=case_id, lead=OrganisationCode("ecology")))
+
+    async def dispatched() -> bool:
+        return await stage(house, free) == "dispatched"
+
+    await house.until(dispatched)
+    assert await stage(house, stuck) == "called"
+    assert len(await house.store.pending_of(CaseId(stuck))) == 1
+    await cases.client.get_workflow_handle(f"case/{stuck}").terminate()
+
+
+async def test_acts_on_one_case_keep_their_order_while_they_wait(hasty: House) -> None:
+    house = hasty
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology", "police")
+    await house.stop_worker()  # nothing is taken meanwhile
+    for department in ("ecology", "police"):
+        by = actor(house, f"{department}-officer")
+        sign = Sign(by=by, key=f"sign-{department}", department=OrganisationCode(department))
+        number = await defer(house, case_id, sign)
+        if department == "ecology":
+            await house.store.act_failed(number, "away", datetime.now(UTC) + timedelta(seconds=4))
+    await house.start_worker()
+    rounds = Relay(house.store, house.doors.cases, house.doors.directory)
+    await rounds.repeat_acts()
+    assert len(await house.store.pending_of(CaseId(case_id))) == 2
+
+    async def signed() -> bool:
+        return await stage(house, case_id) == "signed"
+
+    await house.until(signed)
+    timeline = await house.store.timeline(CaseId(case_id))
+    assert [line.actor for line in timeline][-2:] == ["ecology-officer", "police-officer"]
+
+
+async def test_two_doors_that_repeat_one_act_do_it_once_and_refuse_nobody(hasty: House) -> None:
+    house = hasty
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    other = Relay(house.store, house.doors.cases, house.doors.directory)
+    sign = Sign(by=actor(house, "ecology-officer"), key="sign", department=OrganisationCode("ecology"))
+    await defer(house, case_id, sign)
+    house.doors.relay.kick()
+    await asyncio.gather(*(other.repeat_acts() for _ in range(3)))
+
+    async def settled() -> bool:
+        return not await house.store.pending_of(CaseId(case_id))
+
+    await house.until(settled)
+    assert [line.kind for line in await house.store.timeline(CaseId(case_id))] == [
+        "called",
+        "dispatched",
+        "signed",
+    ]
+    told = (await house.get("ecology-officer", "/inbox")).json()["items"]
+    assert [each["title"] for each in told] == ["新派单待签收"]
+
+
+async def test_a_key_holds_for_an_act_that_waits(hasty: House) -> None:
+    house = hasty
+    first, second = await house.call(), await house.call()
+    for case_id in (first, second):
+        await house.dispatch(case_id, "ecology")
+    await house.stop_worker()
+    taken = await house.post("ecology-officer", f"/cases/{first}/sign", {}, key="k")
+    assert taken.status_code == 202
+    assert taken.headers["location"] == f"/api/v1/cases/{first}"
+    again = await house.post("ecology-officer", f"/cases/{first}/sign", {}, key="k")
+    assert (again.status_code, len(again.json()["pending_acts"])) == (202, 1)
+    for path, body in (
+        (f"/cases/{first}/sign", {"department": "ecology"}),
+        (f"/cases/{second}/sign", {}),
+    ):
+        response = await house.post("ecology-officer", path, body, key="k")
+        assert problem(response, 422) == "idempotency_key_reused"
+    assert await house.store.pending_of(CaseId(second)) == []
+    await house.start_worker()
+
+
+async def test_with_the_database_down_a_case_that_is_over_says_so_and_strangers_are_not_called_strangers(
+    real_server: WorkflowEnvironment,
+) -> None:
+    with postgres_server() as postgres, postgres.database() as url:
+        store = Store(url)
+        async with open_house(real_server, store) as house:
+            case_id = await house.call()
+            await house.do("town-officer", case_id, "cancel", reason="误报")
+            postgres.stop()
+            response = await house.post("dispatcher", f"/cases/{case_id}/dispatch", {"lead": "ecology"})
+            assert problem(response, 409) == "case_over"
+            response = await house.get("nobody", "/me")
+            assert problem(response, 401) == "unauthenticated"
+            fresh = Directory(store)
+            doors = Doors(house.doors.settings, store, house.doors.cases, fresh, house.doors.relay)
+            async with serve(doors) as other_url:
+                response = await house.client.get(
+                    f"{other_url}/api/v1/me", headers=house.headers("dispatcher")
+                )
+                assert problem(response, 503) == "store_unavailable"
+                assert response.headers["retry-after"]
+            postgres.start()
+        await store.close()
+
+
+async def test_a_temporal_that_does_not_know_our_namespace_is_away_and_not_a_case_that_is_over(
+    house: House, real_server: WorkflowEnvironment
+) -> None:
+    client = house.doors.cases.client
+    config = client.config()
+    config["namespace"] = "elsewhere"
+    strange = CaseClient(type(client)(**config), within=3)
+    doors = Doors(
+        house.doors.settings,
+        house.store,
+        strange,
+        house.doors.directory,
+        Relay(house.store, strange, house.doors.directory),
+    )
+    async with serve(doors) as url:
+        case_id = await house.call()
+        response = await house.client.post(
+            f"{url}/api/v1/cases/{case_id}/dispatch",
+            json={"lead": "ecology"},
+            headers=house.headers("dispatcher"),
+        )
+        assert response.status_code == 202, response.text
+        assert response.json()["pending_acts"][0]["act"] == "dispatch"
+
+    async def dispatched() -> bool:
+        return await stage(house, case_id) == "dispatched"
+
+    await house.until(dispatched)
