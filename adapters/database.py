@@ -1,11 +1,11 @@
 """One door to SQLite and PostgreSQL: engines, transactions, and the one error for 'the database is away'."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Insert, event, make_url, text
+from sqlalchemy import Connection, Engine, Insert, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -67,12 +67,18 @@ class Database:
             parsed, hide_parameters=True, pool_pre_ping=not self.is_sqlite, **options
         )
         self._writing = self.engine.execution_options(write=True)
+        sync_engine = create_engine(
+            synchronous(url), hide_parameters=True, pool_pre_ping=not self.is_sqlite, **options
+        )
+        self._sync_writing = sync_engine.execution_options(write=True)
         if self.is_sqlite:
-            _prepare_sqlite(self.engine)
+            _prepare_sqlite(self.engine.sync_engine)
+            _prepare_sqlite(sync_engine)
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+        self._sync_writing.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -81,8 +87,9 @@ class Database:
         Raises:
             StoreUnavailable: the database is away.
         """
-        async with _away_is_unavailable(), self.engine.begin() as connection:
-            yield connection
+        with _away_is_unavailable():
+            async with self.engine.begin() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -91,17 +98,24 @@ class Database:
         Raises:
             StoreUnavailable: the database is away.
         """
-        async with _away_is_unavailable(), self._writing.begin() as connection:
+        with _away_is_unavailable():
+            async with self._writing.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def write_in_thread(self) -> Iterator[Connection]:
+        """Give a connection in a transaction to a thread of the caller's; see `write`."""
+        with _away_is_unavailable(), self._sync_writing.begin() as connection:
             yield connection
 
-    async def lock_cases(self, connection: AsyncConnection, case_ids: Iterable[str]) -> None:
+    def lock_cases(self, connection: Connection, case_ids: Iterable[str]) -> None:
         """Let one writer at a time work on these cases; SQLite has one writer at a time anyway.
 
         Taken in order, so that two writers never wait for each other.
         """
         if not self.is_sqlite:
             for case_id in sorted(set(case_ids)):
-                await connection.execute(_LOCK, {"case_id": case_id})
+                connection.execute(_LOCK, {"case_id": case_id})
 
     @cache  # noqa: B019 - a few statements, as long-lived as the database itself
     def insert_new(self, table: type[Table]) -> Insert:
@@ -126,8 +140,8 @@ class Database:
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:case_id, 0))")
 
 
-@asynccontextmanager
-async def _away_is_unavailable() -> AsyncIterator[None]:
+@contextmanager
+def _away_is_unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
@@ -138,10 +152,10 @@ async def _away_is_unavailable() -> AsyncIterator[None]:
         raise
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
+def _prepare_sqlite(engine: Engine) -> None:
     """Take transactions into our own hands: the driver would begin too late, and two readers could not both write."""
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:  # DBAPI connections have no common type
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -149,7 +163,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
@@ -116,8 +116,12 @@ class LedgerStore:
         return list(taken.values()), rest
 
     async def _append(self, appends: Sequence[Append]) -> list[Recorded]:
-        async with self._database.write() as connection:
-            return await append(self._database, connection, appends)
+        return await asyncio.to_thread(self._append_in_thread, appends)
+
+    def _append_in_thread(self, appends: Sequence[Append]) -> list[Recorded]:
+        """Do a whole transaction in one thread: a hop a statement would cost more than the statements."""
+        with self._database.write_in_thread() as connection:
+            return append(self._database, connection, appends)
 
     async def entries(self, case_id: CaseId) -> list[Entry]:
         """Return the case's entries in order, with their hashes."""
@@ -126,7 +130,7 @@ class LedgerStore:
     async def raw_entries(self, case_id: CaseId) -> list[tuple[str, str]]:
         """Return the canonical texts with their hashes, as they stand."""
         async with self._database.read() as connection:
-            return await _raw_entries(connection, case_id)
+            return await connection.run_sync(_raw_entries, case_id)
 
     async def terms_of(self, case_id: CaseId) -> Terms:
         """Return the terms that the case was opened under.
@@ -149,18 +153,18 @@ class LedgerStore:
         folded = 0
         for case_id in case_ids:
             async with self._database.write() as connection:
-                await self._database.lock_cases(connection, [case_id])
-                folded += await self._rebuild_case(connection, case_id)
+                terms = await self._terms_of(connection, case_id)
+                folded += await connection.run_sync(self._rebuild_case, case_id, terms)
         return folded
 
-    async def _rebuild_case(self, connection: AsyncConnection, case_id: CaseId) -> int:
+    def _rebuild_case(self, connection: Connection, case_id: CaseId, terms: Terms) -> int:
+        self._database.lock_cases(connection, [case_id])
         for table in (CaseRow, AssignmentRow, ClockRow, TimelineRow):
-            await connection.execute(delete(table).where(table.case_id == case_id))
-        terms = await self._terms_of(connection, case_id)
-        entries = _parsed(await _raw_entries(connection, case_id))
+            connection.execute(delete(table).where(table.case_id == case_id))
+        entries = _parsed(_raw_entries(connection, case_id))
         if entries:
             step = Step(before=None, after=fold(entries), entries=entries, terms=terms)
-            await project(self._database, connection, [step])
+            project(self._database, connection, [step])
         return len(entries)
 
     async def _terms_of(self, connection: AsyncConnection, case_id: CaseId) -> Terms:
@@ -182,17 +186,15 @@ def _fail(group: Sequence[tuple[Append, asyncio.Future[Recorded]]], error: Excep
             answer.set_exception(error)
 
 
-async def append(
-    database: Database, connection: AsyncConnection, appends: Sequence[Append]
-) -> list[Recorded]:
+def append(database: Database, connection: Connection, appends: Sequence[Append]) -> list[Recorded]:
     """Append within a transaction that the caller holds; one `Append` a case.
 
     Raises:
         LedgerConflict: of any of them; nothing is written.
     """
-    await database.lock_cases(connection, [each.case_id for each in appends])
-    held = await _held(connection, appends)
-    newest = await _newest(connection, [each.case_id for each in appends])
+    database.lock_cases(connection, [each.case_id for each in appends])
+    held = _held(connection, appends)
+    newest = _newest(connection, [each.case_id for each in appends])
     steps: list[Step] = []
     notices: list[tuple[CaseState, Entry, Notice]] = []
     recorded: list[Recorded] = []
@@ -208,9 +210,9 @@ async def append(
         recorded.append(last)
     if steps:
         rows = [_ledger_row(entry) for step in steps for entry in step.entries]
-        await connection.execute(_NEW_ENTRY, rows)
-        await project(database, connection, steps)
-        await _write_notices(database, connection, notices)
+        connection.execute(_NEW_ENTRY, rows)
+        project(database, connection, steps)
+        _write_notices(database, connection, notices)
     return recorded
 
 
@@ -230,7 +232,7 @@ def _step(
     return Step(before=before, after=state, entries=fresh, terms=terms), notices
 
 
-async def _held(connection: AsyncConnection, appends: Sequence[Append]) -> set[tuple[str, int]]:
+def _held(connection: Connection, appends: Sequence[Append]) -> set[tuple[str, int]]:
     """Return which of these places are taken, by these very entries."""
     wanted = {(entry.case_id, entry.sequence): entry.hash for each in appends for entry in each.entries}
     first = min(sequence for _, sequence in wanted)
@@ -239,7 +241,7 @@ async def _held(connection: AsyncConnection, appends: Sequence[Append]) -> set[t
     )
     held = {
         (row.case_id, row.sequence): row.hash
-        for row in await connection.execute(query)
+        for row in connection.execute(query)
         if (row.case_id, row.sequence) in wanted
     }
     for place, hash_ in held.items():
@@ -250,9 +252,7 @@ async def _held(connection: AsyncConnection, appends: Sequence[Append]) -> set[t
     return set(held)
 
 
-async def _newest(
-    connection: AsyncConnection, case_ids: Sequence[CaseId]
-) -> dict[str, tuple[CaseState, Recorded]]:
+def _newest(connection: Connection, case_ids: Sequence[CaseId]) -> dict[str, tuple[CaseState, Recorded]]:
     """Return each case as the ledger has it, with its newest place; cases without entries are left out."""
     newest = (
         select(LedgerRow.case_id, func.max(LedgerRow.sequence).label("sequence"))
@@ -269,11 +269,11 @@ async def _newest(
         .outerjoin(CaseRow, (CaseRow.case_id == newest.c.case_id) & (CaseRow.sequence == newest.c.sequence))
     )
     found: dict[str, tuple[CaseState, Recorded]] = {}
-    for row in (await connection.execute(query)).all():
+    for row in connection.execute(query):
         if row.state is not None:
             state = CaseState.model_validate_json(row.state)
         else:  # the read model is behind or was changed: the ledger itself knows
-            state = fold(_parsed(await _raw_entries(connection, row.case_id)))
+            state = fold(_parsed(_raw_entries(connection, row.case_id)))
         found[row.case_id] = state, Recorded(sequence=row.sequence, hash=row.hash)
     return found
 
@@ -302,24 +302,24 @@ def _ledger_row(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _raw_entries(connection: AsyncConnection, case_id: CaseId) -> list[tuple[str, str]]:
+def _raw_entries(connection: Connection, case_id: CaseId) -> list[tuple[str, str]]:
     query = (
         select(LedgerRow.entry, LedgerRow.hash)
         .where(LedgerRow.case_id == case_id)
         .order_by(LedgerRow.sequence)
     )
-    return [(row.entry, row.hash) for row in await connection.execute(query)]
+    return [(row.entry, row.hash) for row in connection.execute(query)]
 
 
 def _parsed(raw: Iterable[tuple[str, str]]) -> list[Entry]:
     return [Entry.model_validate({**json.loads(content), "hash": hash_}) for content, hash_ in raw]
 
 
-async def _write_notices(
-    database: Database, connection: AsyncConnection, notices: Sequence[tuple[CaseState, Entry, Notice]]
+def _write_notices(
+    database: Database, connection: Connection, notices: Sequence[tuple[CaseState, Entry, Notice]]
 ) -> None:
     """Write one row for each (entry, person); never to the person who caused it."""
-    posts = await _posts(connection, {state.call.district for state, _, _ in notices})
+    posts = _posts(connection, {state.call.district for state, _, _ in notices})
     rows = [
         notice_row(
             state.call.district,
@@ -336,7 +336,7 @@ async def _write_notices(
         if entry.by is None or person != entry.by.id
     ]
     if rows:
-        await connection.execute(database.insert_new(NoticeRow), rows)
+        connection.execute(database.insert_new(NoticeRow), rows)
 
 
 def notice_row(
@@ -368,7 +368,7 @@ def notice_row(
     }
 
 
-async def _posts(connection: AsyncConnection, districts: set[str]) -> dict[str, list[Any]]:
+def _posts(connection: Connection, districts: set[str]) -> dict[str, list[Any]]:
     """Return the posts of everybody active, by district."""
     found: dict[str, list[Any]] = {district: [] for district in districts}
     if not districts:
@@ -385,7 +385,7 @@ async def _posts(connection: AsyncConnection, districts: set[str]) -> dict[str, 
         .join(PostRow, PostRow.person == PersonRow.id)
         .where(PersonRow.district.in_(districts), PersonRow.active)
     )
-    for row in await connection.execute(query):
+    for row in connection.execute(query):
         found[row.district].append(row)
     return found
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert
 
 from adapters.database import Database
 from adapters.tables import AssignmentRow, CaseRow, ClockRow, TimelineRow
@@ -30,18 +29,18 @@ class Step:
     terms: Terms
 
 
-async def project(database: Database, connection: AsyncConnection, steps: Sequence[Step]) -> None:
+def project(database: Database, connection: Connection, steps: Sequence[Step]) -> None:
     """Bring the read models of these cases to their next states; a statement a table, however many cases."""
     cases = [_case(step.after) for step in steps]
-    await connection.execute(database.upsert(CaseRow), cases)
+    connection.execute(database.upsert(CaseRow), cases)
     assignments = [row for step in steps for row in _assignments(step)]
     if assignments:
-        await connection.execute(database.upsert(AssignmentRow), assignments)
+        connection.execute(database.upsert(AssignmentRow), assignments)
     changed = [row for step in steps for row in _clocks(step)]
     if changed:
-        await connection.execute(database.upsert(ClockRow), changed)
+        connection.execute(database.upsert(ClockRow), changed)
     lines = [_line(entry, step.terms) for step in steps for entry in step.entries]
-    await connection.execute(_NEW_LINE, lines)
+    connection.execute(_NEW_LINE, lines)
 
 
 _NEW_LINE = insert(TimelineRow)

@@ -181,7 +181,9 @@ class Store(LedgerStore, QueryStore):
                 "last_error": "",
             }
             await connection.execute(insert(IntakeRow), [row])
-            await append(self._database, connection, [Append([opened], terms)])
+            await connection.run_sync(
+                lambda joined: append(self._database, joined, [Append([opened], terms)])
+            )
 
     async def unstarted(self, now: datetime, limit: int) -> list[CaseStart]:
         """Return the calls whose workflow has not been started and may be tried (again) by now, oldest first."""
