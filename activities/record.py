@@ -18,4 +18,4 @@ class RecordActivities:
         Everything that goes wrong is retried by the workflow: the database may be away, earlier entries may be on
         their way. A conflict is retried too, so that it stays in the operators' sight and the case goes on.
         """
-        return await self._ledger.record(request.entries, request.terms)
+        return await self._ledger.record(request.entries)

@@ -3,11 +3,11 @@
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
@@ -33,25 +33,13 @@ from domain.lifecycle import evolve, fold
 from domain.notices import Address, Notice, notice_of
 from domain.ports import Recorded
 
+_Waiting: TypeAlias = tuple[Sequence[Entry], asyncio.Future[Recorded]]
 _GROUP = 100
 """How many cases share a transaction at most."""
 
 
 class NotFound(LookupError):
     """There is no such row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Entries of one case that are to be appended, in order."""
-
-    entries: Sequence[Entry]
-    terms: Terms
-
-    @property
-    def case_id(self) -> CaseId:
-        """The case."""
-        return self.entries[0].case_id
 
 
 class LedgerStore:
@@ -62,11 +50,11 @@ class LedgerStore:
     """
 
     _database: Database
-    _terms: dict[str, Terms]
-    _waiting: list[tuple[Append, asyncio.Future[Recorded]]]
+    _terms: dict[CaseId, Terms]
+    _waiting: list[_Waiting]
     _writer: asyncio.Task[None] | None
 
-    async def record(self, entries: Sequence[Entry], terms: Terms) -> Recorded:
+    async def record(self, entries: Sequence[Entry]) -> Recorded:
         """Append the entries, project them and write their notices, in one transaction.
 
         Raises:
@@ -74,7 +62,7 @@ class LedgerStore:
             StoreUnavailable: the database is away.
         """
         answer: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Append(entries, terms), answer))
+        self._waiting.append((entries, answer))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_groups())
         return await answer
@@ -93,7 +81,7 @@ class LedgerStore:
                     if not answer.done():
                         answer.set_result(result)
 
-    async def _write_singly(self, group: Sequence[tuple[Append, asyncio.Future[Recorded]]]) -> None:
+    async def _write_singly(self, group: Sequence[_Waiting]) -> None:
         """Write one after the other, so that a conflict of one case holds up no other."""
         for each, answer in group:
             try:
@@ -109,19 +97,19 @@ class LedgerStore:
         taken: dict[CaseId, Any] = {}
         rest = []
         for each in self._waiting:
-            if each[0].case_id in taken or len(taken) >= _GROUP:
+            if each[0][0].case_id in taken or len(taken) >= _GROUP:
                 rest.append(each)
             else:
-                taken[each[0].case_id] = each
+                taken[each[0][0].case_id] = each
         return list(taken.values()), rest
 
-    async def _append(self, appends: Sequence[Append]) -> list[Recorded]:
+    async def _append(self, appends: Sequence[Sequence[Entry]]) -> list[Recorded]:
         return await asyncio.to_thread(self._append_in_thread, appends)
 
-    def _append_in_thread(self, appends: Sequence[Append]) -> list[Recorded]:
+    def _append_in_thread(self, appends: Sequence[Sequence[Entry]]) -> list[Recorded]:
         """Do a whole transaction in one thread: a hop a statement would cost more than the statements."""
         with self._database.write_in_thread() as connection:
-            return append(self._database, connection, appends)
+            return append(self._database, connection, appends, self._terms)
 
     async def entries(self, case_id: CaseId) -> list[Entry]:
         """Return the case's entries in order, with their hashes."""
@@ -168,42 +156,45 @@ class LedgerStore:
         return len(entries)
 
     async def _terms_of(self, connection: AsyncConnection, case_id: CaseId) -> Terms:
-        query = select(IntakeRow.terms_id).where(IntakeRow.case_id == case_id)
-        terms_id = (await connection.execute(query)).scalar_one_or_none()
-        if terms_id is None:
-            raise NotFound(case_id)
-        if terms_id not in self._terms:
-            document = select(TermsRow.document).where(TermsRow.id == terms_id)
-            self._terms[terms_id] = Terms.model_validate_json(
-                (await connection.execute(document)).scalar_one()
-            )
-        return self._terms[terms_id]
+        await connection.run_sync(_learn_terms, [case_id], self._terms)
+        return self._terms[case_id]
 
 
-def _fail(group: Sequence[tuple[Append, asyncio.Future[Recorded]]], error: Exception) -> None:
+def _fail(group: Sequence[_Waiting], error: Exception) -> None:
     for _, answer in group:
         if not answer.done():
             answer.set_exception(error)
 
 
-def append(database: Database, connection: Connection, appends: Sequence[Append]) -> list[Recorded]:
-    """Append within a transaction that the caller holds; one `Append` a case.
+def append(
+    database: Database,
+    connection: Connection,
+    appends: Sequence[Sequence[Entry]],
+    known: dict[CaseId, Terms],
+) -> list[Recorded]:
+    """Append within a transaction that the caller holds; entries of one case each.
+
+    Args:
+        known: terms by case, kept from one time to the next.
 
     Raises:
         LedgerConflict: of any of them; nothing is written.
     """
-    database.lock_cases(connection, [each.case_id for each in appends])
+    case_ids = [each[0].case_id for each in appends]
+    database.lock_cases(connection, case_ids)
+    _learn_terms(connection, case_ids, known)
     held = _held(connection, appends)
-    newest = _newest(connection, [each.case_id for each in appends])
+    newest = _newest(connection, case_ids)
     steps: list[Step] = []
     notices: list[tuple[CaseState, Entry, Notice]] = []
     recorded: list[Recorded] = []
     for each in appends:
-        state, last = newest.get(each.case_id, (None, _NOTHING))
-        fresh = [entry for entry in each.entries if (entry.case_id, entry.sequence) not in held]
+        case_id = each[0].case_id
+        state, last = newest.get(case_id, (None, _NOTHING))
+        fresh = [entry for entry in each if (case_id, entry.sequence) not in held]
         if fresh:
             _require_chain(fresh, last)
-            step, told = _step(state, fresh, each.terms)
+            step, told = _step(state, fresh, known[case_id])
             steps.append(step)
             notices += told
             last = Recorded(sequence=fresh[-1].sequence, hash=fresh[-1].hash)
@@ -216,8 +207,66 @@ def append(database: Database, connection: Connection, appends: Sequence[Append]
     return recorded
 
 
+# Statements are made once: making one costs more than running it.
+_CASE_IDS: BindParameter[list[str]] = bindparam("case_ids", expanding=True)
+_PLACES = select(LedgerRow.case_id, LedgerRow.sequence, LedgerRow.hash).where(
+    LedgerRow.case_id.in_(_CASE_IDS), LedgerRow.sequence >= bindparam("first")
+)
+_LAST = (
+    select(LedgerRow.case_id, func.max(LedgerRow.sequence).label("sequence"))
+    .where(LedgerRow.case_id.in_(_CASE_IDS))
+    .group_by(LedgerRow.case_id)
+    .subquery()
+)
+_NEWEST = (
+    select(_LAST.c.case_id, _LAST.c.sequence, LedgerRow.hash, CaseRow.state)
+    .join(LedgerRow, (LedgerRow.case_id == _LAST.c.case_id) & (LedgerRow.sequence == _LAST.c.sequence))
+    .outerjoin(CaseRow, (CaseRow.case_id == _LAST.c.case_id) & (CaseRow.sequence == _LAST.c.sequence))
+)
+_TERMS = (
+    select(IntakeRow.case_id, TermsRow.document)
+    .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+    .where(IntakeRow.case_id.in_(_CASE_IDS))
+)
+_POSTS = (
+    select(
+        PersonRow.district,
+        PersonRow.id,
+        PersonRow.on_duty,
+        PostRow.role,
+        PostRow.organisation,
+        PostRow.township,
+    )
+    .join(PostRow, PostRow.person == PersonRow.id)
+    .where(PersonRow.district.in_(bindparam("districts", expanding=True)), PersonRow.active)
+)
 _NOTHING = Recorded(sequence=0, hash=audit.GENESIS)
 _NEW_ENTRY = insert(LedgerRow)
+
+
+def _learn_terms(connection: Connection, case_ids: Sequence[CaseId], known: dict[CaseId, Terms]) -> None:
+    """See that the terms of these cases are known; equal documents are read once.
+
+    Raises:
+        NotFound: a case that was never taken.
+    """
+    unknown = [case_id for case_id in case_ids if case_id not in known]
+    if not unknown:
+        return
+    while len(known) > _TERMS_KEPT:
+        del known[next(iter(known))]
+    for row in connection.execute(_TERMS, {"case_ids": unknown}):
+        known[CaseId(row.case_id)] = _read_terms(row.document)
+    if missing := [case_id for case_id in unknown if case_id not in known]:
+        raise NotFound(missing)
+
+
+@lru_cache(maxsize=64)
+def _read_terms(document: str) -> Terms:
+    return Terms.model_validate_json(document)
+
+
+_TERMS_KEPT = 10_000
 
 
 def _step(
@@ -232,18 +281,14 @@ def _step(
     return Step(before=before, after=state, entries=fresh, terms=terms), notices
 
 
-def _held(connection: Connection, appends: Sequence[Append]) -> set[tuple[str, int]]:
+def _held(connection: Connection, appends: Sequence[Sequence[Entry]]) -> set[tuple[str, int]]:
     """Return which of these places are taken, by these very entries."""
-    wanted = {(entry.case_id, entry.sequence): entry.hash for each in appends for entry in each.entries}
+    wanted = {(entry.case_id, entry.sequence): entry.hash for each in appends for entry in each}
     first = min(sequence for _, sequence in wanted)
-    query = select(LedgerRow.case_id, LedgerRow.sequence, LedgerRow.hash).where(
-        LedgerRow.case_id.in_({each.case_id for each in appends}), LedgerRow.sequence >= first
+    found = connection.execute(
+        _PLACES, {"case_ids": list({case_id for case_id, _ in wanted}), "first": first}
     )
-    held = {
-        (row.case_id, row.sequence): row.hash
-        for row in connection.execute(query)
-        if (row.case_id, row.sequence) in wanted
-    }
+    held = {(row.case_id, row.sequence): row.hash for row in found if (row.case_id, row.sequence) in wanted}
     for place, hash_ in held.items():
         if wanted[place] != hash_:
             raise LedgerConflict(
@@ -254,22 +299,8 @@ def _held(connection: Connection, appends: Sequence[Append]) -> set[tuple[str, i
 
 def _newest(connection: Connection, case_ids: Sequence[CaseId]) -> dict[str, tuple[CaseState, Recorded]]:
     """Return each case as the ledger has it, with its newest place; cases without entries are left out."""
-    newest = (
-        select(LedgerRow.case_id, func.max(LedgerRow.sequence).label("sequence"))
-        .where(LedgerRow.case_id.in_(case_ids))
-        .group_by(LedgerRow.case_id)
-        .subquery()
-    )
-    query = (
-        select(newest.c.case_id, newest.c.sequence, LedgerRow.hash, CaseRow.state)
-        .join(
-            LedgerRow,
-            (LedgerRow.case_id == newest.c.case_id) & (LedgerRow.sequence == newest.c.sequence),
-        )
-        .outerjoin(CaseRow, (CaseRow.case_id == newest.c.case_id) & (CaseRow.sequence == newest.c.sequence))
-    )
     found: dict[str, tuple[CaseState, Recorded]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(_NEWEST, {"case_ids": list(case_ids)}).all():
         if row.state is not None:
             state = CaseState.model_validate_json(row.state)
         else:  # the read model is behind or was changed: the ledger itself knows
@@ -373,19 +404,7 @@ def _posts(connection: Connection, districts: set[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {district: [] for district in districts}
     if not districts:
         return found
-    query = (
-        select(
-            PersonRow.district,
-            PersonRow.id,
-            PersonRow.on_duty,
-            PostRow.role,
-            PostRow.organisation,
-            PostRow.township,
-        )
-        .join(PostRow, PostRow.person == PersonRow.id)
-        .where(PersonRow.district.in_(districts), PersonRow.active)
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_POSTS, {"districts": list(districts)}):
         found[row.district].append(row)
     return found
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database, StoreUnavailable
-from adapters.ledger import Append, LedgerStore, NotFound, append, notice_row
+from adapters.ledger import LedgerStore, NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
     AnswerRow,
@@ -59,7 +59,7 @@ class Store(LedgerStore, QueryStore):
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
-        self._terms: dict[str, Terms] = {}
+        self._terms: dict[CaseId, Terms] = {}
         self._waiting = []
         self._writer = None
 
@@ -181,9 +181,7 @@ class Store(LedgerStore, QueryStore):
                 "last_error": "",
             }
             await connection.execute(insert(IntakeRow), [row])
-            await connection.run_sync(
-                lambda joined: append(self._database, joined, [Append([opened], terms)])
-            )
+            await connection.run_sync(lambda joined: append(self._database, joined, [[opened]], self._terms))
 
     async def unstarted(self, now: datetime, limit: int) -> list[CaseStart]:
         """Return the calls whose workflow has not been started and may be tried (again) by now, oldest first."""

@@ -62,16 +62,15 @@ class Recorded(Value):
 
 
 class RecordRequest(Value):
-    """Entries to be appended, in order, and the terms that their case was opened under."""
+    """Entries of one case that are to be appended, in order. The ledger knows the terms from the intake."""
 
     entries: tuple[Entry, ...]
-    terms: Terms
 
 
 class Ledger(Protocol):
     """Append-only, hash-chained copy of what happened, with its read models."""
 
-    async def record(self, entries: Sequence[Entry], terms: Terms) -> Recorded:
+    async def record(self, entries: Sequence[Entry]) -> Recorded:
         """Append the entries, project them and write their notices, in one transaction.
 
         Idempotent on (case, sequence): what already stands is compared and left alone.

@@ -318,7 +318,7 @@ class Case:
         await self._record_promptly()
 
     def _batch(self) -> RecordRequest:
-        return RecordRequest(entries=tuple(self._unrecorded), terms=self._terms)
+        return RecordRequest(entries=tuple(self._unrecorded))
 
     def _forget(self, recorded: Recorded) -> None:
         self._unrecorded = [entry for entry in self._unrecorded if entry.sequence > recorded.sequence]

@@ -48,7 +48,7 @@ async def take(store: Store, play: Play, *, key: str = "", answer: str = "{}") -
 async def keep(store: Store, play: Play) -> None:
     """Commit the whole play."""
     await take(store, play)
-    await store.record(play.entries, play.terms)
+    await store.record(play.entries)
 
 
 async def everything(store: Store) -> list[Any]:
@@ -85,7 +85,7 @@ async def test_recording_twice_changes_nothing(store: Store) -> None:
     play = Play().dispatch()
     await keep(store, play)
     before, inbox = await everything(store), await store.inbox("ecology-officer")
-    again = await store.record(play.entries, TERMS)
+    again = await store.record(play.entries)
     assert (again.sequence, again.hash) == (2, play.entries[-1].hash)
     assert await everything(store) == before
     assert await store.inbox("ecology-officer") == inbox
@@ -95,7 +95,7 @@ async def test_entries_arriving_in_batches_give_the_same_as_all_at_once(store: S
     play = Play().until_rating()
     await take(store, play)
     for entry in play.entries:
-        await store.record([entry], TERMS)
+        await store.record([entry])
     piecemeal = await everything(store)
     await store.rebuild()
     assert await everything(store) == piecemeal
@@ -106,7 +106,7 @@ async def test_another_entry_at_a_taken_place_is_refused_and_nothing_is_written(
     await keep(store, play)
     before = await everything(store)
     with pytest.raises(LedgerConflict) as conflict:
-        await store.record(other.entries, TERMS)
+        await store.record(other.entries)
     assert conflict.value.code == "ledger_conflict"
     assert await everything(store) == before
 
@@ -115,11 +115,11 @@ async def test_a_gap_is_refused_and_a_forged_hash_is_refused(store: Store) -> No
     play = Play().dispatch().sign()
     await take(store, play)
     with pytest.raises(LedgerConflict) as gap:
-        await store.record(play.entries[2:], TERMS)
+        await store.record(play.entries[2:])
     assert gap.value.code == "ledger_gap"
     forged = play.entries[1].model_copy(update={"hash": "0" * 64})
     with pytest.raises(LedgerConflict) as conflict:
-        await store.record([forged], TERMS)
+        await store.record([forged])
     assert conflict.value.code == "ledger_conflict"
     assert len(await store.entries(play.state.case_id)) == 1
 
@@ -127,7 +127,7 @@ async def test_a_gap_is_refused_and_a_forged_hash_is_refused(store: Store) -> No
 async def test_two_writers_of_the_same_entries_write_them_once(store: Store) -> None:
     play = Play().dispatch().sign()
     await take(store, play)
-    await asyncio.gather(*(store.record(play.entries, TERMS) for _ in range(6)))
+    await asyncio.gather(*(store.record(play.entries) for _ in range(6)))
     assert await store.entries(play.state.case_id) == play.entries
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from domain.district import Terms
 from domain.errors import LedgerConflict
 from domain.events import Entry
 from domain.ports import Recorded
@@ -20,9 +19,8 @@ class FakeLedger:
         self.away = False
         self.calls = 0
 
-    async def record(self, entries: Sequence[Entry], terms: Terms) -> Recorded:
+    async def record(self, entries: Sequence[Entry]) -> Recorded:
         """Append what is new; see `domain.ports.Ledger`."""
-        del terms
         self.calls += 1
         if self.away:
             raise LedgerAwayError
