@@ -121,7 +121,7 @@ def decide(state: CaseState, command: AnyCommand, at: datetime, terms: Terms) ->
             _unconfirmed(state, command.department)
             return [CheckInConfirmed(department=command.department, by_silence=False)]
         case DisputeCheckIn():
-            _unconfirmed(state, command.department)
+            _disputable(state, command.department)
             return [CheckInDisputed(department=command.department, reason=command.reason)]
         case Plan():
             return _plan(state, command)
@@ -185,8 +185,10 @@ def _require_ready(state: CaseState, act: Act, department: OrganisationCode) -> 
             _signable(state, department)
         case Act.CHECK_IN:
             _can_check_in(state, department)
-        case Act.CONFIRM_CHECK_IN | Act.DISPUTE_CHECK_IN:
+        case Act.CONFIRM_CHECK_IN:
             _unconfirmed(state, department)
+        case Act.DISPUTE_CHECK_IN:
+            _disputable(state, department)
         case Act.PLAN:
             _can_plan(state, department)
         case Act.ACTION:
@@ -285,6 +287,12 @@ def _unconfirmed(state: CaseState, department: OrganisationCode) -> CheckIn:
     if check_in.counts:
         raise Refused("already_confirmed", "该部门的报到已确认。")
     return check_in
+
+
+def _disputable(state: CaseState, department: OrganisationCode) -> None:
+    _unconfirmed(state, department)
+    if _assigned(state, department).rating is not None:
+        raise Refused("already_rated", "该部门已评价,评价提交后不可修改。")
 
 
 def _can_plan(state: CaseState, department: OrganisationCode) -> None:
@@ -542,6 +550,12 @@ def _confirmed(state: CaseState, event: CheckInConfirmed, at: datetime) -> CaseS
 def _disputed(state: CaseState, event: CheckInDisputed, at: datetime) -> CaseState:
     state = _stop(state, at, ClockKind.CONFIRM, event.department)
     state = _restart(state, ClockKind.CHECK_IN, event.department)
+    assignment = state.assignment(event.department)
+    if assignment is not None and assignment.done_at is not None:  # what was done without coming is not done
+        state = _stop(state, at, ClockKind.RATING)
+        state = _restart(state, ClockKind.HANDLING, event.department)
+        state = _restart(state, ClockKind.CASE)
+        state = _assign(state, event.department, done_at=None, result=None)
     return _update_check_in(state, event.department, {"disputed": event.reason})
 
 

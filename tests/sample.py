@@ -193,7 +193,7 @@ class Play:
         """Do the act now, or raise what the rules say."""
         self.at(self.now)
         self._append(decide(self.state, command, self.now, self.terms), by=command.by)
-        return self
+        return self.at(self.now)
 
     def dispatch(self, *departments: OrganisationCode) -> Self:
         """Dispatch to these; the first leads."""

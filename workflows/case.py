@@ -206,6 +206,7 @@ class Case:
         now = self._now()
         self._apply_overdue()
         self._append(decide(self._state, command, now, self._terms), by=command.by, key=command.key)
+        self._apply_overdue()  # an act may let a clock run on whose limit has passed already
         receipt = Receipt(
             sequence=self._last.sequence,
             hash=self._last.hash,
@@ -258,7 +259,9 @@ class Case:
             self._alarms[rings_at] = asyncio.create_task(self._ring(rings_at))
 
     async def _ring(self, at: datetime) -> None:
-        await workflow.sleep(at - workflow.now(), summary=f"等待下一时限:{words.local(at)}")
+        await workflow.sleep(
+            max(at - workflow.now(), timedelta(0)), summary=f"等待下一时限:{words.local(at)}"
+        )
         del self._alarms[at]
         self._alarm_rang = True
 

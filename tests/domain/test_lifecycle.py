@@ -197,6 +197,18 @@ def test_a_disputed_check_in_does_not_count_and_the_clock_goes_on() -> None:
     assert play.assignment(ECOLOGY).status == "confirmed"
 
 
+def test_what_was_reported_done_is_not_done_when_the_check_in_is_disputed() -> None:
+    play = Play().dispatch(ECOLOGY).sign().check_in(confirm=False).act().done()
+    assert play.state.stage is Stage.AWAITING_RATING
+    play.do(DisputeCheckIn(by=TOWN_OFFICER, department=ECOLOGY, reason="无人到场"))
+    assert play.assignment(ECOLOGY).done_at is None
+    assert {clock.kind for clock in play.state.running} == {"check_in", "handling", "case"}
+    play.check_in().done()
+    assert play.state.stage == "awaiting_rating"
+    rated = Play().dispatch(ECOLOGY, POLICE).sign().check_in(confirm=False).act().done().rate(ECOLOGY)
+    assert refusal(rated, DisputeCheckIn(by=TOWN_OFFICER, department=ECOLOGY, reason="x")) == "already_rated"
+
+
 def test_an_action_needs_people_on_site_and_a_demolition_notice_needs_a_date() -> None:
     play = Play().dispatch().sign()
     command = TakeAction(

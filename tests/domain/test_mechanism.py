@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -201,4 +201,7 @@ class Mechanism(RuleBasedStateMachine):
 
 
 TestMechanism = Mechanism.TestCase
-TestMechanism.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+# Without shrinking: it can take minutes here, and the steps that led to a failure are printed anyway.
+TestMechanism.settings = settings(
+    max_examples=400, stateful_step_count=60, deadline=None, phases=[Phase.generate, Phase.reuse]
+)
