@@ -204,7 +204,7 @@ def test_what_was_reported_done_is_not_done_when_the_check_in_is_disputed() -> N
     assert play.assignment(ECOLOGY).done_at is None
     assert {clock.kind for clock in play.state.running} == {"check_in", "handling", "case"}
     play.check_in().done()
-    assert play.state.stage == "awaiting_rating"
+    assert play.assignment(ECOLOGY).status == "done"
     rated = Play().dispatch(ECOLOGY, POLICE).sign().check_in(confirm=False).act().done().rate(ECOLOGY)
     assert refusal(rated, DisputeCheckIn(by=TOWN_OFFICER, department=ECOLOGY, reason="x")) == "already_rated"
 
