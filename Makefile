@@ -29,7 +29,7 @@ bench: .venv/ready
 	$(BIN)/python -m bench.run $(ARGS)
 
 lock: .venv/ready
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header \
 		--extra dev --python-version 3.11 -o requirements.lock pyproject.toml
 
 clean:

@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an ordinary installation keeps its bytecode
     asyncio.run(run(arguments.count, arguments.at_once, arguments.rounds))
     sys.stdout.flush()
     os._exit(0)

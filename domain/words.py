@@ -234,7 +234,6 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         "",
     ]
     if state.assignments:
-        lines += ["| 部门 | 角色 | 状态 | 当前时钟 | 到期 | 灯 |", "|---|---|---|---|---|---|"]
         lines += [_row(state, assignment, at, share, terms) for assignment in state.assignments]
         lines.append("")
     own = [clock for clock in state.running if clock.department is None]
@@ -250,17 +249,11 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
     return "\n".join(lines)
 
 
-_PADDING = "&nbsp;&nbsp;"
-"""The Temporal UI sets table cells without any space between them."""
-
-
 def _row(state: CaseState, assignment: Assignment, at: datetime, share: float, terms: Terms) -> str:
     clocks = [clock for clock in state.running if clock.department == assignment.department]
     current = min(clocks, key=lambda clock: clock.due_at, default=None)
     role = "牵头" if assignment.lead else "配合"
-    shown = (
-        f"{CLOCKS[current.kind]} | {local(current.due_at)} | {light(current, at, share)}"
-        if current
-        else "— | — | —"
+    clock = (
+        f",{CLOCKS[current.kind]} {local(current.due_at)} 到期 {light(current, at, share)}" if current else ""
     )
-    return f"| {terms.name(assignment.department)} | {role} | {STATUSES[assignment.status]} | {shown} |"
+    return f"- **{terms.name(assignment.department)}**({role}){STATUSES[assignment.status]}{clock}"

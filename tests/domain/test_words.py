@@ -100,7 +100,9 @@ def test_the_operators_page_shows_clocks_colours_and_the_latest() -> None:
     assert "系统时钟" in page
     assert words.label(play.state, TERMS, play.now) == "示例镇·执法类事项·待报到·超时"
     over = eventful()
-    assert "—" in words.details(over.state, over.entries[-8:], over.now, TERMS)
+    assert "- **公安分局**(配合)已完成(待评价)\n" in words.details(
+        over.state, over.entries[-8:], over.now, TERMS
+    )
     estimated = Play("2026-12-30 10:00").dispatch(ECOLOGY)
     assert "暂估" in words.details(estimated.state, [], estimated.now, TERMS)
 
