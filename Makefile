@@ -12,8 +12,8 @@ up: .venv/ready
 	$(BIN)/shaodao up $(ARGS)
 
 test: .venv/ready
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
-	$(BIN)/pytest -q tests/domain --cov=domain --cov-report=term-missing:skip-covered --cov-fail-under=97
+	$(BIN)/pytest tests/domain --cov=domain --cov-report=term-missing:skip-covered --cov-fail-under=97
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore=tests/domain $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

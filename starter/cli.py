@@ -160,8 +160,9 @@ def migrate() -> None:
 
 
 @app.command()
-def rebuild() -> None:
+def rebuild(data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA) -> None:
     """根据台账重建全部读模型(列表、时钟、时间线)。"""
+    _use_data(data)
 
     async def run() -> int:
         async with _store() as store:
@@ -183,10 +184,11 @@ def demo(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA) -> None:
     """逐项检查设置与连接,并说明如何处理。"""
     from starter.doctor import examine
 
+    _use_data(data)
     table = Table(title="检查结果", title_justify="left")
     for column in ("项目", "结果", "说明"):
         table.add_column(column, overflow="fold")

@@ -17,11 +17,10 @@ import httpx2
 from adapters.district import read_district
 from adapters.migrate import upgrade
 from adapters.store import Store
-from starter.stack import StackError, TemporalServer, die_with_parent, temporal_binary
+from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
 from workflows import names
 
 _READY_WITHIN = 60.0
-_STOP_WITHIN = 15.0
 _RESTART_PAUSE = 1.0
 _POLL = 0.1
 
@@ -78,15 +77,8 @@ class Child:
         """Ask it to end, and end it by force if it does not."""
         self._stopping = True
         process = self._process
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                async with asyncio.timeout(_STOP_WITHIN):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        if process is not None:
+            await end(process)
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -182,6 +174,8 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         """Start everything; return once the API says that it is ready."""
+        if not is_free(self.options.port, self.options.host):
+            raise StackError(f"端口 {self.options.port} 已被占用,请关闭占用它的程序,或换用其他端口。")
         try:
             await self.prepare()
             await self.temporal.start()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import os
 import signal
 import socket
 import sys
@@ -64,6 +63,20 @@ def die_with_parent() -> None:
     """Ask Linux to end this child when its parent dies, however that dies. Elsewhere: best effort, nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ask a process to end, and end it by force if it does not."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_WITHIN):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 class TemporalServer:
@@ -154,27 +167,13 @@ class TemporalServer:
     async def stop(self) -> None:
         """Ask it to end, and end it by force if it does not."""
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_WITHIN):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if process is not None:
+            await end(process)
 
     async def wait(self) -> None:
         """Return when it has ended."""
         if self._process is not None:
             await self._process.wait()
-
-    async def kill(self) -> None:
-        """End it as a power cut would."""
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            await process.wait()
 
     async def _wait_until_ready(self) -> None:
         process = self._process

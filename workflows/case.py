@@ -7,6 +7,7 @@ loop, the ledger in order, and what operators see. A refused act is refused in t
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -63,8 +64,8 @@ class Case:
             await workflow.wait_condition(self._something_to_do)
             if self._behind and self._catching_up is None:
                 self._catching_up = asyncio.create_task(self._catch_up())
-            if workflow.info().is_continue_as_new_suggested():
-                await self._continue_as_new()
+            if self._may_continue_as_new():
+                self._continue_as_new()
         await self._see_ledger_whole()
         return self._state.stage.value
 
@@ -270,7 +271,7 @@ class Case:
             self._alarm_rang
             or self._state.is_over
             or (self._behind and self._catching_up is None)
-            or workflow.info().is_continue_as_new_suggested()
+            or self._may_continue_as_new()
         )
 
     # --- ledger --------------------------------------------------------------------------------------------
@@ -338,11 +339,17 @@ class Case:
                 )
             )
 
-    async def _continue_as_new(self) -> None:
+    def _may_continue_as_new(self) -> bool:
+        """Whether the history is long, and nothing is under way; while the ledger is away the clocks go on here."""
+        return (
+            workflow.info().is_continue_as_new_suggested()
+            and not self._state.is_over
+            and not self._unrecorded
+            and workflow.all_handlers_finished()
+        )
+
+    def _continue_as_new(self) -> NoReturn:
         """Go on in a fresh run before the history grows too long; nothing is lost and no clock is reset."""
-        await self._see_ledger_whole()
-        if self._state.is_over:
-            return
         carried = Carried(
             state=self._state, last=self._last, latest=tuple(self._latest), receipts=self._receipts
         )

@@ -97,6 +97,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
             text=True,
             check=False,
             timeout=60,
+            cwd=tmp_path,
             env={**clean, "COLUMNS": "160", **settings},
         )
         return done.returncode, done.stdout + done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from domain.commands import Act
 from starter.api import PUBLIC
@@ -376,6 +377,22 @@ async def test_an_act_sent_many_times_at_once_with_one_key_happens_once(house: H
     assert {answer.status_code for answer in answers} == {200}
     timeline = (await house.get("town-officer", f"/cases/{case_id}/timeline")).json()["items"]
     assert [line["kind"] for line in timeline].count("signed") == 1
+
+
+async def test_the_last_act_of_a_case_sent_again_is_answered_as_done_even_if_the_answer_was_not_kept(
+    house: House,
+) -> None:
+    case_id = await house.call()
+    await house.until_done(case_id, "ecology")
+    body = {"department": "ecology", "grade": "satisfied", "solved": True}
+    first = await house.post("town-officer", f"/cases/{case_id}/rate", body, key="last")
+    assert first.json()["stage"] == "closed"
+    await house.until(lambda: _completed(house, case_id))
+    async with house.store._database.write() as connection:
+        await connection.execute(text("DELETE FROM answers"))
+    again = await house.post("town-officer", f"/cases/{case_id}/rate", body, key="last")
+    assert (again.status_code, again.json()["stage"]) == (200, "closed")
+    assert problem(await house.post("town-officer", f"/cases/{case_id}/rate", body), 409) == "case_over"
 
 
 async def test_a_bad_key_is_refused(house: House) -> None:

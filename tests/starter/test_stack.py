@@ -1,0 +1,81 @@
+"""The embedded Temporal server as a child process."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from adapters.temporal import registered_search_attributes
+from starter.embedded import Stack, StackOptions
+from starter.stack import StackError, TemporalServer, free_port, is_free, temporal_binary
+from tests.conftest import BIN
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def server(folder: Path, port: int) -> TemporalServer:
+    """Return a server with its data in a file."""
+    return TemporalServer(
+        binary=temporal_binary(str(BIN / "temporal")),
+        data=folder / "temporal.db",
+        port=port,
+        ui_port=None,
+        log_path=folder / "temporal.log",
+        search_attributes={"Stage": "Keyword"},
+    )
+
+
+async def test_its_data_survives_a_stop_and_its_search_attributes_are_there(tmp_path: Path) -> None:
+    temporal = server(tmp_path, free_port())
+    async with temporal:
+        client = await Client.connect(temporal.address)
+        assert "Stage" in await registered_search_attributes(client)
+        await client.start_workflow("Anything", id="kept", task_queue="nobody")
+    assert temporal.pid is None
+    async with temporal:
+        client = await Client.connect(temporal.address)
+        assert (await client.get_workflow_handle("kept").describe()).id == "kept"
+
+
+async def test_a_taken_port_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not is_free(port)
+        with pytest.raises(StackError, match=f"端口 {port} 已被占用"):
+            await server(tmp_path, port).start()
+        options = StackOptions(data=tmp_path / "stack", districts=ROOT / "districts", port=port)
+        with pytest.raises(StackError, match=f"端口 {port} 已被占用"):
+            await Stack(options).__aenter__()
+
+
+def test_a_program_that_is_not_there_is_told_with_a_remedy() -> None:
+    with pytest.raises(StackError, match="SHAODAO_TEMPORAL_BINARY"):
+        temporal_binary("/no/such/program")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    port = free_port()
+    program = (
+        "import asyncio; from pathlib import Path; from tests.starter.test_stack import server\n"
+        f"async def main():\n await server(Path({str(tmp_path)!r}), {port}).start(); print('up', flush=True)\n"
+        " await asyncio.sleep(60)\nasyncio.run(main())"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert await asyncio.to_thread(parent.stdout.readline) == b"up\n"
+    assert not is_free(port)
+    os.kill(parent.pid, signal.SIGKILL)
+    await asyncio.to_thread(parent.wait)
+    parent.stdout.close()
+    async with asyncio.timeout(20):
+        while not is_free(port):
+            await asyncio.sleep(0.05)
