@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from python_calamine import CalamineWorkbook
 
 from adapters.holidays import calendar_for
-from domain.calendar import CalendarData
+from domain.calendar import CalendarData, Limit
 from domain.case import Category, Post, Role
 from domain.district import Code, District, Item, Organisation, OrganisationKind, Person, Tier
 from domain.errors import DomainError
@@ -25,7 +25,7 @@ WORKBOOK = "district.xlsx"
 _E = TypeVar("_E", bound=StrEnum)
 _COLUMNS = {
     "organisations": ("code", "name", "kind", "tier", "note"),
-    "people": ("id", "name", "organisation", "role", "township", "on_duty", "phone", "note"),
+    "people": ("id", "name", "organisation", "role", "township", "squad", "on_duty", "phone", "note"),
     "catalogue": (
         "code",
         "field",
@@ -44,7 +44,7 @@ _COLUMNS = {
     ),
 }
 _MAY_BE_EMPTY = frozenset(
-    {"tier", "note", "township", "on_duty", "phone", "keywords", "cooperating", "township_duty", "basis",
+    {"tier", "note", "township", "squad", "on_duty", "phone", "keywords", "cooperating", "township_duty", "basis",
      "closing_condition", "evidence", "flow"}
 )  # fmt: skip
 _YES = frozenset({"yes", "是", "true", "1"})
@@ -295,7 +295,15 @@ def _post(row: _Row, organisations: dict[str, Organisation]) -> Post | None:
         organisation=office.code,
         township=township.code if township else None,
         city=office.kind is OrganisationKind.CITY,
+        squad=_squad(row, role),
     )
+
+
+def _squad(row: _Row, role: Role) -> bool:
+    in_squad = row.yes("squad")
+    if in_squad and role not in {Role.TOWNSHIP_OFFICER, Role.TOWNSHIP_APPROVER}:
+        row.wrong("squad", "只有镇街人员可以属于镇街综合执法中队(squad)。")
+    return in_squad
 
 
 def _items(rows: Iterable[_Row], organisations: dict[str, Organisation]) -> list[Item]:
@@ -332,7 +340,7 @@ def _items(rows: Iterable[_Row], organisations: dict[str, Organisation]) -> list
                 basis=row["basis"],
                 limit_class=limit_class,
                 closing_condition=row["closing_condition"],
-                evidence=row["evidence"],
+                evidence=row.many("evidence"),
                 flow=row.many("flow"),
                 note=row["note"],
             )
@@ -394,6 +402,8 @@ def _policy(reading: _Reading) -> tuple[Policy | None, dict[str, str], CalendarD
         else:
             named[table] = value
     calendar = _calendar(content, wrong)
+    for place in _unknown_keys(content, Policy, _BESIDE_POLICY):
+        wrong(place, "没有这个设置项。")
     try:
         return Policy.model_validate(content), named, calendar
     except ValidationError as error:
@@ -403,6 +413,38 @@ def _policy(reading: _Reading) -> tuple[Policy | None, dict[str, str], CalendarD
                 _in_chinese(each["type"], str(each.get("ctx", {}).get("error", ""))),
             )
         return None, named, calendar
+
+
+_BESIDE_POLICY = frozenset({"district", "catalogue", "calendar", "office", "wake_spread_seconds"})
+"""What stands in the file and is no part of the policy itself."""
+
+
+def _unknown_keys(
+    content: dict[str, Any], model: type[BaseModel], beside: frozenset[str] = frozenset(), at: str = ""
+) -> Iterator[str]:
+    """Yield the keys that the policy does not know: a slip of the pen must not silently switch something off."""
+    for key, value in content.items():
+        place = f"{at}{key}"
+        field = model.model_fields.get(key)
+        if field is None:
+            if key not in beside:
+                yield place
+            continue
+        inner = next((each for each in _models(field.annotation) if each is not Limit), None)
+        if inner is None:
+            continue
+        for number, each in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(each, dict):
+                suffix = f".{number}" if isinstance(value, list) else ""
+                yield from _unknown_keys(each, inner, at=f"{place}{suffix}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a field's type names. `Any`: a type is whatever typing makes of it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models(each)
 
 
 def _calendar(content: dict[str, Any], wrong: Any) -> CalendarData | None:

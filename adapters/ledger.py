@@ -23,16 +23,19 @@ from adapters.tables import (
     PostRow,
     TermsRow,
     TimelineRow,
+    WatchRow,
 )
 from domain import audit
 from domain.case import CaseId, CaseState
 from domain.district import Terms
 from domain.errors import LedgerConflict
-from domain.events import Entry
-from domain.lifecycle import evolve, fold
-from domain.notices import Address, Notice, notice_of
+from domain.events import Entry, TermsAdopted
+from domain.lifecycle import evolve, fold, terms_after
+from domain.notices import Address, Notice, leaves_at, notice_of
 from domain.ports import Recorded
 
+_Told: TypeAlias = tuple[CaseState, Entry, Notice, datetime]
+"""A notice with the entry that causes it, the case after it, and when it may leave."""
 _Waiting: TypeAlias = tuple[Sequence[Entry], asyncio.Future[Recorded]]
 _GROUP = 100
 """How many cases share a transaction at most."""
@@ -121,7 +124,7 @@ class LedgerStore:
             return await connection.run_sync(_raw_entries, case_id)
 
     async def terms_of(self, case_id: CaseId) -> Terms:
-        """Return the terms that the case was opened under.
+        """Return the terms that hold for the case: those that it was opened under, or adopted since.
 
         Raises:
             NotFound: no such case was taken.
@@ -141,23 +144,25 @@ class LedgerStore:
         folded = 0
         for case_id in case_ids:
             async with self._database.write() as connection:
-                terms = await self._terms_of(connection, case_id)
-                folded += await connection.run_sync(self._rebuild_case, case_id, terms)
+                folded += await connection.run_sync(self._rebuild_case, case_id)
         return folded
 
-    def _rebuild_case(self, connection: Connection, case_id: CaseId, terms: Terms) -> int:
+    def _rebuild_case(self, connection: Connection, case_id: CaseId) -> int:
         self._database.lock_cases(connection, [case_id])
-        for table in (CaseRow, AssignmentRow, ClockRow, TimelineRow):
+        for table in (CaseRow, AssignmentRow, ClockRow, TimelineRow, WatchRow):
             connection.execute(delete(table).where(table.case_id == case_id))
         entries = _parsed(_raw_entries(connection, case_id))
         if entries:
-            step = Step(before=None, after=fold(entries), entries=entries, terms=terms)
+            opened_under = _terms_at_intake(connection, [case_id])[case_id]
+            step = Step(before=None, after=fold(entries), entries=entries, terms=opened_under)
             project(self._database, connection, [step])
         return len(entries)
 
     async def _terms_of(self, connection: AsyncConnection, case_id: CaseId) -> Terms:
-        await connection.run_sync(_learn_terms, [case_id], self._terms)
-        return self._terms[case_id]
+        """Ask anew: another process may have recorded that the case adopted newer ones."""
+        learnt: dict[CaseId, Terms] = {}
+        await connection.run_sync(_learn_terms, [case_id], learnt)
+        return learnt[case_id]
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:
@@ -186,7 +191,7 @@ def append(
     held = _held(connection, appends)
     newest = _newest(connection, case_ids)
     steps: list[Step] = []
-    notices: list[tuple[CaseState, Entry, Notice]] = []
+    notices: list[_Told] = []
     recorded: list[Recorded] = []
     for each in appends:
         case_id = each[0].case_id
@@ -194,7 +199,7 @@ def append(
         fresh = [entry for entry in each if (case_id, entry.sequence) not in held]
         if fresh:
             _require_chain(fresh, last)
-            step, told = _step(state, fresh, known[case_id])
+            step, told, known[case_id] = _step(state, fresh, known[case_id])
             steps.append(step)
             notices += told
             last = Recorded(sequence=fresh[-1].sequence, hash=fresh[-1].hash)
@@ -228,6 +233,11 @@ _TERMS = (
     .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
     .where(IntakeRow.case_id.in_(_CASE_IDS))
 )
+_ADOPTED = (
+    select(LedgerRow.case_id, LedgerRow.entry)
+    .where(LedgerRow.case_id.in_(_CASE_IDS), LedgerRow.kind == TermsAdopted.model_fields["kind"].default)
+    .order_by(LedgerRow.case_id, LedgerRow.sequence)
+)
 _POSTS = (
     select(
         PersonRow.district,
@@ -236,6 +246,7 @@ _POSTS = (
         PostRow.role,
         PostRow.organisation,
         PostRow.township,
+        PostRow.squad,
     )
     .join(PostRow, PostRow.person == PersonRow.id)
     .where(PersonRow.district.in_(bindparam("districts", expanding=True)), PersonRow.active)
@@ -245,7 +256,7 @@ _NEW_ENTRY = insert(LedgerRow)
 
 
 def _learn_terms(connection: Connection, case_ids: Sequence[CaseId], known: dict[CaseId, Terms]) -> None:
-    """See that the terms of these cases are known; equal documents are read once.
+    """See that the terms that hold for these cases are known; equal documents are read once.
 
     Raises:
         NotFound: a case that was never taken.
@@ -255,10 +266,20 @@ def _learn_terms(connection: Connection, case_ids: Sequence[CaseId], known: dict
         return
     while len(known) > _TERMS_KEPT:
         del known[next(iter(known))]
-    for row in connection.execute(_TERMS, {"case_ids": unknown}):
-        known[CaseId(row.case_id)] = _read_terms(row.document)
-    if missing := [case_id for case_id in unknown if case_id not in known]:
+    known |= _terms_at_intake(connection, unknown)
+    for row in connection.execute(_ADOPTED, {"case_ids": unknown}):  # in order: the newest stays
+        adopted = Entry.model_validate({**json.loads(row.entry), "hash": ""})
+        known[CaseId(row.case_id)] = terms_after(adopted, known[CaseId(row.case_id)])
+
+
+def _terms_at_intake(connection: Connection, case_ids: Sequence[CaseId]) -> dict[CaseId, Terms]:
+    found = {
+        CaseId(row.case_id): _read_terms(row.document)
+        for row in connection.execute(_TERMS, {"case_ids": list(case_ids)})
+    }
+    if missing := [case_id for case_id in case_ids if case_id not in found]:
         raise NotFound(missing)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -269,16 +290,15 @@ def _read_terms(document: str) -> Terms:
 _TERMS_KEPT = 10_000
 
 
-def _step(
-    before: CaseState | None, fresh: Sequence[Entry], terms: Terms
-) -> tuple[Step, list[tuple[CaseState, Entry, Notice]]]:
-    state, notices = before, []
+def _step(before: CaseState | None, fresh: Sequence[Entry], terms: Terms) -> tuple[Step, list[_Told], Terms]:
+    """Return the step that these entries make, what is to be told of it, and the terms that hold after it."""
+    state, told, now = before, list[_Told](), terms
     for entry in fresh:
-        state = evolve(state, entry)
-        if notice := notice_of(entry, state, terms):
-            notices.append((state, entry, notice))
+        state, now = evolve(state, entry), terms_after(entry, now)
+        if notice := notice_of(entry, state, now):
+            told.append((state, entry, notice, leaves_at(entry.at, state, now.policy)))
     assert state is not None  # noqa: S101 - at least one entry was folded
-    return Step(before=before, after=state, entries=fresh, terms=terms), notices
+    return Step(before=before, after=state, entries=fresh, terms=terms), told, now
 
 
 def _held(connection: Connection, appends: Sequence[Sequence[Entry]]) -> set[tuple[str, int]]:
@@ -346,11 +366,9 @@ def _parsed(raw: Iterable[tuple[str, str]]) -> list[Entry]:
     return [Entry.model_validate({**json.loads(content), "hash": hash_}) for content, hash_ in raw]
 
 
-def _write_notices(
-    database: Database, connection: Connection, notices: Sequence[tuple[CaseState, Entry, Notice]]
-) -> None:
+def _write_notices(database: Database, connection: Connection, notices: Sequence[_Told]) -> None:
     """Write one row for each (entry, person); never to the person who caused it."""
-    posts = _posts(connection, {state.call.district for state, _, _ in notices})
+    posts = _posts(connection, {state.call.district for state, *_ in notices})
     rows = [
         notice_row(
             state.call.district,
@@ -361,9 +379,10 @@ def _write_notices(
             title=notice.title,
             text=notice.text,
             at=entry.at,
+            leaves_at=leaving,
         )
-        for state, entry, notice in notices
-        for person in _receivers(posts[state.call.district], notice.to)
+        for state, entry, notice, leaving in notices
+        for person in _receivers(posts[state.call.district], notice)
         if entry.by is None or person != entry.by.id
     ]
     if rows:
@@ -380,6 +399,7 @@ def notice_row(
     title: str,
     text: str,
     at: datetime,
+    leaves_at: datetime | None = None,
 ) -> dict[str, Any]:
     """Return a notice that has not left; `reason` makes it the only one of its case and receiver."""
     return {
@@ -391,7 +411,7 @@ def notice_row(
         "title": title,
         "text": text,
         "created_at": at,
-        "next_attempt_at": at,
+        "next_attempt_at": leaves_at or at,
         "sent_at": None,
         "read_at": None,
         "attempts": 0,
@@ -409,9 +429,10 @@ def _posts(connection: Connection, districts: set[str]) -> dict[str, list[Any]]:
     return found
 
 
-def _receivers(posts: Sequence[Any], addresses: Sequence[Address]) -> list[str]:
-    """Return everybody whom one of the addresses means, once."""
-    return sorted({post.id for post in posts if any(_is_meant(post, address) for address in addresses)})
+def _receivers(posts: Sequence[Any], notice: Notice) -> list[str]:
+    """Return everybody whom the notice means, once."""
+    meant = {post.id for post in posts if any(_is_meant(post, address) for address in notice.to)}
+    return sorted(meant | ({post.id for post in posts} & notice.persons))
 
 
 def _is_meant(post: Any, address: Address) -> bool:
@@ -420,4 +441,5 @@ def _is_meant(post: Any, address: Address) -> bool:
         and address.organisation in {None, post.organisation}
         and (post.on_duty or not address.only_on_duty)
         and address.stationed_in in {None, post.township}
+        and (post.squad or not address.only_squad)
     )

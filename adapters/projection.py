@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, delete, insert
 
 from adapters.database import Database
-from adapters.tables import AssignmentRow, CaseRow, ClockRow, TimelineRow
+from adapters.tables import AssignmentRow, CaseRow, ClockRow, TimelineRow, WatchRow
 from domain import words
 from domain.case import CaseState
 from domain.district import Terms
 from domain.events import Entry
+from domain.lifecycle import terms_after
+from domain.recurrence import place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Step:
     Attributes:
         before: the state that the read models show; None when they do not know the case.
         entries: what lies between.
+        terms: those that held before.
     """
 
     before: CaseState | None
@@ -36,10 +39,12 @@ def project(database: Database, connection: Connection, steps: Sequence[Step]) -
     assignments = [row for step in steps for row in _assignments(step)]
     if assignments:
         connection.execute(database.upsert(AssignmentRow), assignments)
+    for step in steps:
+        _watches(connection, step)
     changed = [row for step in steps for row in _clocks(step)]
     if changed:
         connection.execute(database.upsert(ClockRow), changed)
-    lines = [_line(entry, step.terms) for step in steps for entry in step.entries]
+    lines = [line for step in steps for line in _lines(step)]
     connection.execute(_NEW_LINE, lines)
 
 
@@ -47,17 +52,31 @@ _NEW_LINE = insert(TimelineRow)
 
 
 def _assignments(step: Step) -> list[dict[str, Any]]:
+    """Return what changed; a department that left and came again stands once, as it is now."""
     known = step.before.assignments if step.before else ()
+    gone = step.before.former if step.before else ()
+    rows = {
+        each.assignment.department: (each.assignment.lead, each.by.value)
+        for each in step.after.former
+        if each not in gone
+    }
+    rows |= {
+        each.department: (each.lead, each.status) for each in step.after.assignments if each not in known
+    }
     return [
-        {
-            "case_id": step.after.case_id,
-            "department": each.department,
-            "lead": each.lead,
-            "status": each.status,
-        }
-        for each in step.after.assignments
-        if each not in known
+        {"case_id": step.after.case_id, "department": department, "lead": lead, "status": status}
+        for department, (lead, status) in rows.items()
     ]
+
+
+def _watches(connection: Connection, step: Step) -> None:
+    before = step.before.watchers if step.before else ()
+    if before == step.after.watchers:
+        return
+    connection.execute(delete(WatchRow).where(WatchRow.case_id == step.after.case_id))
+    rows = [{"case_id": step.after.case_id, "person": person} for person in step.after.watchers]
+    if rows:
+        connection.execute(insert(WatchRow), rows)
 
 
 def _clocks(step: Step) -> list[dict[str, Any]]:
@@ -71,6 +90,7 @@ def _clocks(step: Step) -> list[dict[str, Any]]:
             "started_at": clock.started_at,
             "due_at": clock.due_at,
             "ended_at": clock.ended_at,
+            "paused_at": clock.paused_at,
             "level": max(clock.fired, default=0),
         }
         for clock in step.after.clocks
@@ -90,6 +110,8 @@ def _case(state: CaseState) -> dict[str, Any]:
         "urgency": call.urgency.value,
         "item_code": call.item_code,
         "lead": state.lead.department if state.lead else None,
+        "caller_office": call.caller_office,
+        "place": place(call.location.address),
         "title": call.title,
         "caller": state.caller.id,
         "called_at": state.called_at,
@@ -102,6 +124,14 @@ def _case(state: CaseState) -> dict[str, Any]:
         "search_text": "\n".join(searchable).lower(),
         "state": state.model_dump_json(),
     }
+
+
+def _lines(step: Step) -> list[dict[str, Any]]:
+    lines, terms = [], step.terms
+    for entry in step.entries:
+        terms = terms_after(entry, terms)
+        lines.append(_line(entry, terms))
+    return lines
 
 
 def _line(entry: Entry, terms: Terms) -> dict[str, Any]:

@@ -7,15 +7,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, false, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from adapters.database import Database
-from adapters.tables import AssignmentRow, CaseRow, ClockRow, IntakeRow, TimelineRow
+from adapters.tables import AssignmentRow, CaseRow, ClockRow, IntakeRow, TimelineRow, WatchRow
 from domain.access import Sight
 from domain.calendar import utc
-from domain.case import CaseId, CaseState
+from domain.case import CaseId, CaseState, LeavingBy, Stage
 from domain.errors import Invalid
+from domain.policy import ClockKind
 from domain.ports import Contact
 
 
@@ -34,6 +35,7 @@ class CaseQuery:
     Attributes:
         called_from, called_before: half-open period of the call.
         overdue: whether a clock runs that is red now.
+        watched_by: only cases that this person follows.
         limit: 1 to 200.
     """
 
@@ -45,6 +47,7 @@ class CaseQuery:
     item: str | None = None
     urgency: str | None = None
     overdue: bool | None = None
+    watched_by: str | None = None
     text: str | None = None
     called_from: datetime | None = None
     called_before: datetime | None = None
@@ -131,6 +134,35 @@ class QueryStore:
                 for row in await connection.execute(query)
             ]
 
+    async def running(self, district: str) -> list[CaseId]:
+        """Return the cases of a district that have not ended, or in which a follow-up or an appeal is open."""
+        clock_runs = exists().where(ClockRow.case_id == CaseRow.case_id, ClockRow.ended_at.is_(None))
+        query = (
+            select(CaseRow.case_id)
+            .where(CaseRow.district == district, or_(CaseRow.closed_at.is_(None), clock_runs))
+            .order_by(CaseRow.case_id)
+        )
+        async with self._database.read() as connection:
+            return [CaseId(found) for found in (await connection.execute(query)).scalars()]
+
+    async def of_item_since(self, district: str, item: str, since: datetime) -> list[CaseState]:
+        """Return the cases of an item that were called since then, newest first; merged and refused ones left out."""
+        left_out = [Stage.MERGED.value, Stage.REFUSED.value, Stage.CANCELLED.value]
+        query = (
+            select(CaseRow.state)
+            .where(
+                CaseRow.district == district,
+                CaseRow.item_code == item,
+                CaseRow.called_at >= since,
+                CaseRow.stage.not_in(left_out),
+            )
+            .order_by(CaseRow.called_at.desc())
+            .limit(500)
+        )
+        async with self._database.read() as connection:
+            states = (await connection.execute(query)).scalars().all()
+        return [CaseState.model_validate_json(state) for state in states]
+
     async def cases(self, query: CaseQuery, sight: Sight, now: datetime) -> CasePage:
         """Return one page of the cases that the reader may see.
 
@@ -160,12 +192,17 @@ class QueryStore:
 
 def _overdue(now: datetime) -> ColumnElement[bool]:
     return exists().where(
-        ClockRow.case_id == CaseRow.case_id, ClockRow.ended_at.is_(None), ClockRow.due_at < now
+        ClockRow.case_id == CaseRow.case_id,
+        ClockRow.ended_at.is_(None),
+        ClockRow.kind != ClockKind.SUSPENSION.value,
+        ClockRow.due_at < func.coalesce(ClockRow.paused_at, now),
     )
 
 
-def _assigned(department: str) -> ColumnElement[bool]:
-    return exists().where(AssignmentRow.case_id == CaseRow.case_id, AssignmentRow.department == department)
+def _assigned(department: str, *, still: bool = False) -> ColumnElement[bool]:
+    """Whether the department is on the case, or was; `still` asks for those only that have not left it."""
+    found = exists().where(AssignmentRow.case_id == CaseRow.case_id, AssignmentRow.department == department)
+    return found.where(AssignmentRow.status.not_in([each.value for each in LeavingBy])) if still else found
 
 
 def _visible(sight: Sight) -> ColumnElement[bool]:
@@ -178,6 +215,7 @@ def _visible(sight: Sight) -> ColumnElement[bool]:
         for department, township in sorted(sight.stationed)
     ]
     at_home.append(CaseRow.township.in_(sorted(sight.townships)))
+    at_home.append(CaseRow.caller_office.in_(sorted(sight.departments)))
     return or_(
         CaseRow.caller == sight.called_in_by,
         CaseRow.district == sight.district if sight.district else false(),
@@ -196,7 +234,9 @@ def _filters(query: CaseQuery, overdue: ColumnElement[bool]) -> list[ColumnEleme
     }
     found = [column == value for column, value in equal.items() if value is not None]
     if query.department is not None:
-        found.append(_assigned(query.department))
+        found.append(_assigned(query.department, still=True))
+    if query.watched_by is not None:
+        found.append(exists().where(WatchRow.case_id == CaseRow.case_id, WatchRow.person == query.watched_by))
     if query.overdue is not None:
         found.append(overdue if query.overdue else ~overdue)
     if query.text:

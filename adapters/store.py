@@ -27,8 +27,8 @@ from adapters.tables import (
 from domain.case import CaseId, PersonId
 from domain.district import District, Terms
 from domain.events import Entry
-from domain.lifecycle import evolve
-from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
+from domain.lifecycle import evolve, fold
+from domain.ports import LATEST_SHOWN, Carried, CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
 
 __all__ = ["Answer", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
@@ -143,6 +143,7 @@ class Store(LedgerStore, QueryStore):
                 "organisation": post.organisation,
                 "township": post.township,
                 "city": post.city,
+                "squad": post.squad,
             }
             for person in district.people
             for post in person.posts
@@ -206,6 +207,16 @@ class Store(LedgerStore, QueryStore):
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
         return _start(row.opened, row.document) if row else None
+
+    async def reopening(self, case_id: CaseId) -> CaseStart | None:
+        """Return what a further run of a case starts with, after the one before has ended: all that the ledger says."""
+        start, entries = await self.start_of(case_id), await self.entries(case_id)
+        if start is None or not entries:
+            return None
+        carried = Carried(
+            state=fold(entries), last=entries[-1], latest=tuple(entries[-LATEST_SHOWN:]), receipts={}
+        )
+        return CaseStart(opened=entries[0], terms=await self.terms_of(case_id), carried=carried)
 
     async def is_started(self, case_id: CaseId) -> bool:
         """Whether the case's workflow runs, or has run."""

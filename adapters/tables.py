@@ -12,6 +12,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -106,6 +107,7 @@ class PostRow(Table):
     organisation: Mapped[str]
     township: Mapped[str | None]
     city: Mapped[bool] = mapped_column(Boolean)
+    squad: Mapped[bool] = mapped_column(Boolean, server_default=false())
 
 
 class IntakeRow(Table):
@@ -155,6 +157,7 @@ class CaseRow(Table):
         Index("ix_cases_acted", "district", "acted_at", "case_id"),
         Index("ix_cases_stage", "district", "stage"),
         Index("ix_cases_township", "district", "township"),
+        Index("ix_cases_item", "district", "item_code", "called_at"),
     )
     case_id: Mapped[str] = mapped_column(primary_key=True)
     district: Mapped[str]
@@ -164,6 +167,8 @@ class CaseRow(Table):
     urgency: Mapped[str]
     item_code: Mapped[str | None]
     lead: Mapped[str | None]
+    caller_office: Mapped[str | None]
+    place: Mapped[str] = mapped_column(server_default="")
     title: Mapped[str]
     caller: Mapped[str]
     called_at: Mapped[datetime]
@@ -178,7 +183,7 @@ class CaseRow(Table):
 
 
 class AssignmentRow(Table):
-    """Read model: one row a department on a case."""
+    """Read model: one row a department on a case, or that was: then the status says how it left."""
 
     __tablename__ = "assignments"
     __table_args__ = (Index("ix_assignments_department", "department"),)
@@ -188,8 +193,17 @@ class AssignmentRow(Table):
     status: Mapped[str]
 
 
+class WatchRow(Table):
+    """Read model: who follows a case (领导关注)."""
+
+    __tablename__ = "watches"
+    __table_args__ = (Index("ix_watches_person", "person"),)
+    case_id: Mapped[str] = mapped_column(primary_key=True)
+    person: Mapped[str] = mapped_column(primary_key=True)
+
+
 class ClockRow(Table):
-    """Read model: one row a clock."""
+    """Read model: one row a clock; one that stands still is paused."""
 
     __tablename__ = "clocks"
     __table_args__ = (
@@ -207,6 +221,7 @@ class ClockRow(Table):
     started_at: Mapped[datetime]
     due_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    paused_at: Mapped[datetime | None]
     level: Mapped[int]
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, NewType
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.calendar import Moment
+from domain.calendar import Limit, Moment
 from domain.policy import ClockKind, LimitClass, Urgency
 
 CaseId = NewType("CaseId", str)
@@ -54,12 +54,14 @@ class Post(Value):
         organisation: the township, department or office; a resident officer's is the home department.
         township: only for a resident officer: the township where the officer is stationed.
         city: the post is at city level and reaches every district (domain.md §7).
+        squad: the person belongs to the township's own enforcement squad, the 1 of 1+X+Y (domain.md §3.5).
     """
 
     role: Role
     organisation: OrganisationCode
     township: OrganisationCode | None = None
     city: bool = False
+    squad: bool = False
 
 
 class Actor(Value):
@@ -82,15 +84,26 @@ class Category(StrEnum):
 class Stage(StrEnum):
     """Where the case stands as a whole; see `CaseState.stage` for the rule."""
 
+    AWAITING_RELEASE = "awaiting_release"
+    AWAITING_ADMISSION = "awaiting_admission"
     CALLED = "called"
     DISPATCHED = "dispatched"
     SIGNED = "signed"
     CHECKED_IN = "checked_in"
     ENFORCING = "enforcing"
     AWAITING_RATING = "awaiting_rating"
+    SUSPENDED = "suspended"
     CLOSED = "closed"
     CANCELLED = "cancelled"
     REFUSED = "refused"
+    MERGED = "merged"
+
+
+class Direction(StrEnum):
+    """Up: 镇街吹哨, the district's departments come. Down: a department asks something of a township (domain.md §3.3)."""
+
+    UP = "up"
+    DOWN = "down"
 
 
 class Location(Value):
@@ -102,11 +115,33 @@ class Location(Value):
 
 
 class Attachment(Value):
-    """A file by reference: its digest is in the ledger, its bytes are not."""
+    """A file by reference: its digest is in the ledger, its bytes are not.
+
+    Attributes:
+        evidence: which of the evidence that the item asks for this is; empty for none in particular.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
+    evidence: Annotated[str, Field(max_length=100)] = ""
+
+
+class Responsibility(Value):
+    """What the list says of the item, as it stood when the case was opened: a running case keeps that version.
+
+    Attributes:
+        lead: the one department with 主体责任.
+        evidence: names of what must be attached before the lead may say 'done'.
+    """
+
+    lead: OrganisationCode
+    cooperating: tuple[OrganisationCode, ...] = ()
+    township_duty: str = ""
+    basis: str = ""
+    closing_condition: str = ""
+    evidence: tuple[str, ...] = ()
+    flow: tuple[str, ...] = ()
 
 
 class CallDetails(Value):
@@ -117,6 +152,9 @@ class CallDetails(Value):
         item_name: as the catalogue had it at that moment.
         limit_class: from the item; ordinary for a call without one.
         departments: the departments that the caller asks for; the dispatcher decides.
+        caller_office: the department that calls, when it calls a township.
+        recurs: earlier cases of the same item and place, newest first (domain.md §5).
+        raised: how many rungs higher the ladder starts for that.
     """
 
     district: str
@@ -133,6 +171,24 @@ class CallDetails(Value):
     departments: tuple[OrganisationCode, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     channel: str = "api"
+    direction: Direction = Direction.UP
+    caller_office: OrganisationCode | None = None
+    responsibility: Responsibility | None = None
+    recurs: tuple[CaseId, ...] = ()
+    raised: int = 0
+
+
+class Pause(Value):
+    """Time for which a clock stood still (挂账)."""
+
+    paused_at: Moment
+    resumed_at: Moment
+
+
+class Lengthening(Value):
+    """Time by which an approved extension moved a clock."""
+
+    add: Limit
 
 
 class Clock(Value):
@@ -143,8 +199,11 @@ class Clock(Value):
         round: 1, and one more for each rework: a new handling clock is another clock.
         due_at: on time up to and including this moment.
         estimated: the due moment rests on a calendar year without published notice.
+        yellow_at: when it turns yellow; None where the policy does not warn.
         ended_at: when it stopped; None while it runs.
-        fired: the levels of the ladder that this clock has climbed, lowest first.
+        paused_at: since when it stands still; None while it does not.
+        changes: what has moved the due moment since the start, in order.
+        fired: the levels of the ladder that this clock has climbed, lowest first; 0 is the warning at yellow.
     """
 
     kind: ClockKind
@@ -153,7 +212,10 @@ class Clock(Value):
     started_at: Moment
     due_at: Moment
     estimated: bool = False
+    yellow_at: Moment | None = None
     ended_at: Moment | None = None
+    paused_at: Moment | None = None
+    changes: tuple[Pause | Lengthening, ...] = ()
     fired: tuple[int, ...] = ()
 
     @property
@@ -167,13 +229,35 @@ class Clock(Value):
         return self.ended_at is None
 
     def is_red(self, at: datetime) -> bool:
-        """Whether the limit is, or was when the clock stopped, passed."""
-        return (self.ended_at or at) > self.due_at
+        """Whether the limit is, or was when the clock stopped or was paused, passed."""
+        return (self.ended_at or self.paused_at or at) > self.due_at
 
     def is_yellow(self, at: datetime, share: float) -> bool:
-        """Whether it still runs, is not red, and less than `share` of the limit is left, in gross time."""
+        """Whether it still runs, is not red, and at most `share` of the limit is left.
+
+        In the limit's own unit where the policy warns, else in gross time.
+        """
+        if not self.runs or self.is_red(at):
+            return False
+        if self.yellow_at is not None:
+            return (self.paused_at or at) >= self.yellow_at
         left: timedelta = self.due_at - at
-        return self.runs and not self.is_red(at) and left <= (self.due_at - self.started_at) * share
+        return left <= (self.due_at - self.started_at) * share
+
+    def gross(self, at: datetime) -> timedelta:
+        """Return the time since the start, or from start to end, pauses and all."""
+        return max((self.ended_at or at) - self.started_at, timedelta(0))
+
+    def net(self, at: datetime) -> timedelta:
+        """Return the gross time without the pauses."""
+        end = self.ended_at or at
+        paused = sum(
+            (each.resumed_at - each.paused_at for each in self.changes if isinstance(each, Pause)),
+            timedelta(0),
+        )
+        if self.paused_at is not None:
+            paused += max(end - self.paused_at, timedelta(0))
+        return max(self.gross(at) - paused, timedelta(0))
 
 
 class Grade(StrEnum):
@@ -223,6 +307,7 @@ class Action(Value):
 
     Attributes:
         follow_up_on: local date by which somebody else must have done something (e.g. demolished it themselves).
+        settles: number of the follow-up whose outcome this is.
     """
 
     kind: ActionKind
@@ -231,7 +316,24 @@ class Action(Value):
     result: str
     attachments: tuple[Attachment, ...] = ()
     follow_up_on: date | None = None
+    settles: int | None = None
     at: Moment
+
+
+class FollowUp(Value):
+    """后续跟踪: something that others must have done by a date, and that the department then looks at.
+
+    Attributes:
+        number: 1 for the case's first.
+        action: place of the action that set it, from 0.
+        settled_at: when the department said what became of it.
+    """
+
+    number: int
+    department: OrganisationCode
+    on: date
+    action: int
+    settled_at: Moment | None = None
 
 
 class Officer(Value):
@@ -270,6 +372,10 @@ class Assignment(Value):
         acted_in_round: whether it has recorded an action since dispatch, or since the latest rework.
         past_ratings: the ratings that led to rework, kept.
         round: 1, and one more for each rework.
+        resident: its officers resident in the township are called first (X).
+        bound: the coordination group's ruling put it there: no further objection.
+        corrected: the rating as an upheld appeal corrected it; the original stays.
+        exempted: an upheld appeal takes its lateness out of the figures.
     """
 
     department: OrganisationCode
@@ -284,6 +390,10 @@ class Assignment(Value):
     rating: Rating | None = None
     past_ratings: tuple[Rating, ...] = ()
     round: int = 1
+    resident: bool = False
+    bound: bool = False
+    corrected: Rating | None = None
+    exempted: bool = False
 
     @property
     def signed(self) -> bool:
@@ -317,12 +427,199 @@ class Closure(Value):
     unrated: tuple[OrganisationCode, ...] = ()
 
 
+class LeavingBy(StrEnum):
+    """How a department left a case: by a ruling it leaves the figures, too; a transfer takes nothing off it."""
+
+    ADJUDICATION = "adjudication"
+    TRANSFER = "transfer"
+
+
+class Former(Value):
+    """A department that was on the case, as it stood when it left. It stays in the record (domain.md §6)."""
+
+    assignment: Assignment
+    left_at: Moment
+    by: LeavingBy
+    reason: str
+    successor: OrganisationCode | None = None
+
+    @property
+    def in_figures(self) -> bool:
+        """Whether it counts: released by a ruling it does not."""
+        return self.by is LeavingBy.TRANSFER
+
+
+class Basis(StrEnum):
+    """On what an objection rests."""
+
+    CATALOGUE = "catalogue"
+    LAW = "law"
+    MANDATE = "mandate"
+    FACTS = "facts"
+
+
+class Objection(Value):
+    """退单/异议: 'this is not ours', with its basis and who it should be.
+
+    Attributes:
+        before_group: it is, or was, for the coordination group.
+        upheld: None while it is open.
+    """
+
+    number: int
+    department: OrganisationCode
+    as_lead: bool
+    basis: Basis
+    reason: str
+    proposed: OrganisationCode
+    objected_at: Moment
+    before_group: bool = False
+    decided_at: Moment | None = None
+    upheld: bool | None = None
+    ruling: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has decided it."""
+        return self.decided_at is None
+
+
+class Extension(Value):
+    """延期: asked by a department, approved by the caller's township and the coordination group.
+
+    Attributes:
+        township, group: how each decided; None while it has not.
+        granted: None while it is open; False also when it lapsed because the limit passed undecided.
+    """
+
+    number: int
+    department: OrganisationCode
+    reason: str
+    add: Limit
+    asked_at: Moment
+    township: bool | None = None
+    group: bool | None = None
+    decided_at: Moment | None = None
+    granted: bool | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits for a decision."""
+        return self.decided_at is None
+
+
+class Suspension(Value):
+    """挂账: the clocks stand still from approval to the end date, or until somebody resumes; all of it kept.
+
+    Attributes:
+        approved: None while it is open.
+    """
+
+    number: int
+    department: OrganisationCode | None
+    reason: str
+    until: Moment
+    asked_at: Moment
+    approved: bool | None = None
+    approved_by: str = ""
+    began_at: Moment | None = None
+    ended_at: Moment | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits for a decision."""
+        return self.approved is None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the case stands still by it."""
+        return self.began_at is not None and self.ended_at is None
+
+
+class SupervisionOrder(Value):
+    """督办单: issued by the ladder, or by a person; the department's head answers it."""
+
+    number: int
+    department: OrganisationCode
+    text: str
+    issued_at: Moment
+    answered_at: Moment | None = None
+    answer: str = ""
+
+
+class AppealAbout(StrEnum):
+    """What an appeal wants changed."""
+
+    RATING = "rating"
+    LATENESS = "lateness"
+
+
+class Verdict(Value):
+    """One reviewer's decision on an appeal."""
+
+    reviewer: PersonId
+    name: str
+    uphold: bool
+    grade: Grade | None = None
+    solved: bool | None = None
+    reason: str
+    at: Moment
+
+
+class Appeal(Value):
+    """申诉 of one department, after closure; both versions of what it is about are kept."""
+
+    number: int
+    department: OrganisationCode
+    about: AppealAbout
+    reason: str
+    appealed_at: Moment
+    verdicts: tuple[Verdict, ...] = ()
+    decided_at: Moment | None = None
+    upheld: bool | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the reviewers have not come to an end."""
+        return self.decided_at is None
+
+
+class LinkKind(StrEnum):
+    """How cases belong together."""
+
+    RELATED = "related"
+    DUPLICATE = "duplicate"
+
+
+class Link(Value):
+    """Another case that belongs to this one."""
+
+    other: CaseId
+    kind: LinkKind
+    note: str = ""
+    at: Moment
+
+
+class Instruction(Value):
+    """批示 of a leader."""
+
+    by: str
+    text: str
+    department: OrganisationCode | None = None
+    at: Moment
+
+
 class CaseState(Value):
     """Everything that is known of a case.
 
     Attributes:
         sequence: how many events have been folded into this state.
         acted_at: moment of the latest event.
+        awaits: the stage before the dispatcher's in which the call waits; None once it has passed.
+        urgency_justified: what the approver said of an urgent call afterwards; None before, and for routine calls.
+        former: departments that were on the case.
+        watchers: leaders who follow it.
+        past_closures: how it ended before it was reopened.
     """
 
     case_id: CaseId
@@ -339,6 +636,19 @@ class CaseState(Value):
     plan: str | None = None
     actions: tuple[Action, ...] = ()
     closure: Closure | None = None
+    awaits: Stage | None = None
+    urgency_justified: bool | None = None
+    former: tuple[Former, ...] = ()
+    objections: tuple[Objection, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    suspensions: tuple[Suspension, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
+    orders: tuple[SupervisionOrder, ...] = ()
+    appeals: tuple[Appeal, ...] = ()
+    links: tuple[Link, ...] = ()
+    instructions: tuple[Instruction, ...] = ()
+    watchers: tuple[PersonId, ...] = ()
+    past_closures: tuple[Closure, ...] = ()
 
     @property
     def stage(self) -> Stage:
@@ -349,6 +659,10 @@ class CaseState(Value):
         """
         if self.closure is not None:
             return self.closure.stage
+        if self.suspension is not None:
+            return Stage.SUSPENDED
+        if self.awaits is not None:
+            return self.awaits
         if not self.assignments:
             return Stage.CALLED
         everyone = self.assignments
@@ -362,8 +676,18 @@ class CaseState(Value):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can happen to it."""
+        """Whether it has ended; a follow-up or an appeal may still be open."""
         return self.closure is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has ended and nothing of it runs any more: its workflow may end, too."""
+        return self.closure is not None and all(clock.ended_at is not None for clock in self.clocks)
+
+    @property
+    def suspension(self) -> Suspension | None:
+        """The suspension by which the case stands still, if it does."""
+        return next((each for each in self.suspensions if each.holds), None)
 
     @property
     def lead(self) -> Assignment | None:
@@ -379,9 +703,14 @@ class CaseState(Value):
     def next_deadline(self) -> Moment | None:
         """The earliest limit that somebody can be late for, in the past when somebody is; None when no clock runs.
 
-        The township's time to dispute a check-in is none: its silence is an answer.
+        The township's time to dispute a check-in is none: its silence is an answer. Nor is the end of a suspension,
+        and what stands still is due at no moment that one could name.
         """
-        limits = (clock.due_at for clock in self.running if clock.kind is not ClockKind.CONFIRM)
+        limits = (
+            clock.due_at
+            for clock in self.running
+            if clock.kind not in _NOBODY_IS_LATE and clock.paused_at is None
+        )
         return min(limits, default=None)
 
     @property
@@ -401,9 +730,12 @@ class CaseState(Value):
 
     def is_overdue(self, at: datetime) -> bool:
         """Whether any clock that somebody can be late for runs and is red."""
-        return any(clock.is_red(at) for clock in self.running)
+        return any(clock.is_red(at) for clock in self.running if clock.kind is not ClockKind.SUSPENSION)
 
     def departments(self) -> tuple[OrganisationCode, ...]:
         """Return every department on the case, the lead first."""
         ordered: Iterable[Assignment] = sorted(self.assignments, key=lambda each: not each.lead)
         return tuple(each.department for each in ordered)
+
+
+_NOBODY_IS_LATE = frozenset({ClockKind.CONFIRM, ClockKind.SUSPENSION})

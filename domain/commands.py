@@ -5,24 +5,42 @@
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, get_args
 
 from pydantic import Field
 
-from domain.calendar import Moment
-from domain.case import ActionKind, Actor, Attachment, Grade, Officer, OrganisationCode, Stars, Value
+from domain.calendar import Limit, Moment
+from domain.case import (
+    ActionKind,
+    Actor,
+    AppealAbout,
+    Attachment,
+    Basis,
+    CaseId,
+    Grade,
+    LinkKind,
+    Officer,
+    OrganisationCode,
+    Stars,
+    Value,
+)
+from domain.district import AdoptionScope, Terms
 from domain.policy import LimitClass
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Note = Annotated[str, Field(max_length=2000)]
 
 
 class Act(StrEnum):
     """Every act on a case, by the name of its Temporal update."""
 
-    DISPATCH = "dispatch"
+    RELEASE = "release"
     REFUSE = "refuse"
-    CANCEL = "cancel"
+    DISPATCH = "dispatch"
     SIGN = "sign"
+    OBJECT = "object"
+    ADJUDICATE = "adjudicate"
+    TRANSFER = "transfer"
     CHECK_IN = "check_in"
     CONFIRM_CHECK_IN = "confirm_check_in"
     DISPUTE_CHECK_IN = "dispute_check_in"
@@ -31,6 +49,20 @@ class Act(StrEnum):
     DONE = "done"
     RATE = "rate"
     REWORK = "rework"
+    EXTEND = "extend"
+    DECIDE_EXTENSION = "decide_extension"
+    SUSPEND = "suspend"
+    DECIDE_SUSPENSION = "decide_suspension"
+    RESUME = "resume"
+    LINK = "link"
+    WATCH = "watch"
+    INSTRUCT = "instruct"
+    ANSWER_ORDER = "answer_order"
+    CANCEL = "cancel"
+    REOPEN = "reopen"
+    APPEAL = "appeal"
+    DECIDE_APPEAL = "decide_appeal"
+    ADOPT_TERMS = "adopt_terms"
 
 
 class Command(Value):
@@ -54,20 +86,66 @@ class DepartmentCommand(Command):
     department: OrganisationCode
 
 
+class Release(Command):
+    """放行: the township's approver lets a call go, or says afterwards whether an urgent one was; the coordination
+    group admits a downward call (准入).
+    """
+
+    act = Act.RELEASE
+    justified: bool = True
+    note: Note = ""
+
+
 class Dispatch(Command):
-    """派单."""
+    """派单. Without lead or cooperating departments the item's are taken; to differ from the item needs a reason."""
 
     act = Act.DISPATCH
-    lead: OrganisationCode
-    cooperating: tuple[OrganisationCode, ...] = ()
+    lead: OrganisationCode | None = None
+    cooperating: tuple[OrganisationCode, ...] | None = None
     limit_class: LimitClass | None = None
-    note: Annotated[str, Field(max_length=2000)] = ""
+    note: Note = ""
+    reason: Note = ""
 
 
 class Refuse(Command):
-    """退回: not a matter for a call; with the reason."""
+    """退回: not a matter for a call; with the reason.
+
+    Attributes:
+        self_handled: the township handles it by itself.
+    """
 
     act = Act.REFUSE
+    reason: Text
+    self_handled: bool = False
+
+
+class Object(DepartmentCommand):
+    """退单/异议: not ours; on what basis, and whose it is."""
+
+    act = Act.OBJECT
+    basis: Basis
+    reason: Text
+    proposed: OrganisationCode
+
+
+class Adjudicate(DepartmentCommand):
+    """裁定 of a department's open objection, by the dispatcher within the limit, else by the coordination group.
+
+    Attributes:
+        owner: who takes its place when it is upheld; whom the department proposed when left out.
+    """
+
+    act = Act.ADJUDICATE
+    uphold: bool
+    owner: OrganisationCode | None = None
+    reason: Text
+
+
+class Transfer(DepartmentCommand):
+    """转办 by the dispatcher, from one department to another; the case's own clock goes on."""
+
+    act = Act.TRANSFER
+    to: OrganisationCode
     reason: Text
 
 
@@ -90,7 +168,7 @@ class CheckIn(DepartmentCommand):
     act = Act.CHECK_IN
     officers: Annotated[tuple[Officer, ...], Field(min_length=1, max_length=50)]
     arrived_at: Moment | None = None
-    note: Annotated[str, Field(max_length=2000)] = ""
+    note: Note = ""
 
 
 class ConfirmCheckIn(DepartmentCommand):
@@ -122,6 +200,7 @@ class TakeAction(DepartmentCommand):
     result: Text
     attachments: Annotated[tuple[Attachment, ...], Field(max_length=20)] = ()
     follow_up_on: date | None = None
+    settles: int | None = None
 
 
 class ReportDone(DepartmentCommand):
@@ -141,7 +220,7 @@ class Rate(DepartmentCommand):
     response: Stars | None = None
     action: Stars | None = None
     result: Stars | None = None
-    comment: Annotated[str, Field(max_length=2000)] = ""
+    comment: Note = ""
 
 
 class Rework(DepartmentCommand):
@@ -151,8 +230,141 @@ class Rework(DepartmentCommand):
     reason: Text
 
 
+class Extend(DepartmentCommand):
+    """延期, asked before the deadline.
+
+    Attributes:
+        add: at most the original limit, and in its unit; the whole of it when left out.
+    """
+
+    act = Act.EXTEND
+    reason: Text
+    add: Limit | None = None
+
+
+class DecideExtension(DepartmentCommand):
+    """The caller's township and the coordination group each decide; both must approve."""
+
+    act = Act.DECIDE_EXTENSION
+    approve: bool
+    reason: Note = ""
+
+
+class Suspend(Command):
+    """挂账, asked with an end.
+
+    Attributes:
+        department: on whose behalf it is asked.
+    """
+
+    act = Act.SUSPEND
+    department: OrganisationCode
+    reason: Text
+    until: Moment
+
+
+class DecideSuspension(Command):
+    """The coordination group approves or refuses."""
+
+    act = Act.DECIDE_SUSPENSION
+    approve: bool
+    reason: Note = ""
+
+
+class Resume(Command):
+    """恢复 before the end date."""
+
+    act = Act.RESUME
+    reason: Text
+
+
+class LinkCase(Command):
+    """关联, or 并案 of a duplicate, which ends this case: the other goes on."""
+
+    act = Act.LINK
+    other: CaseId
+    kind: LinkKind
+    note: Note = ""
+
+
+class Watch(Command):
+    """领导关注."""
+
+    act = Act.WATCH
+    watching: bool = True
+
+
+class Instruct(Command):
+    """批示, to everybody on the case or to one department; as a supervision order it must be answered."""
+
+    act = Act.INSTRUCT
+    text: Text
+    department: OrganisationCode | None = None
+    answer_required: bool = False
+
+
+class AnswerOrder(DepartmentCommand):
+    """答复督办单.
+
+    Attributes:
+        number: which order; the oldest that waits when left out.
+    """
+
+    act = Act.ANSWER_ORDER
+    text: Text
+    number: int | None = None
+
+
+class Reopen(Command):
+    """重新打开 a closed case.
+
+    Attributes:
+        departments: whose work begins again; everybody's when left out.
+    """
+
+    act = Act.REOPEN
+    reason: Text
+    departments: Annotated[tuple[OrganisationCode, ...], Field(max_length=50)] = ()
+
+
+class FileAppeal(DepartmentCommand):
+    """申诉, by the department, after closure."""
+
+    act = Act.APPEAL
+    about: AppealAbout
+    reason: Text
+
+
+class DecideAppeal(DepartmentCommand):
+    """One reviewer's decision.
+
+    Attributes:
+        grade, solved: what the rating should have been, where the appeal is about it.
+    """
+
+    act = Act.DECIDE_APPEAL
+    uphold: bool
+    reason: Text
+    grade: Grade | None = None
+    solved: bool | None = None
+
+
+class AdoptTerms(Command):
+    """A newer calendar or policy reaches a running case, by explicit command (domain.md §4).
+
+    Attributes:
+        terms: from which the parts named by `scope` are taken.
+    """
+
+    act = Act.ADOPT_TERMS
+    scope: AdoptionScope
+    terms: Terms
+    reason: Text
+
+
 AnyCommand = (
-    Dispatch
+    Release
+    | Dispatch
     | Refuse
     | Cancel
     | Sign
@@ -164,21 +376,21 @@ AnyCommand = (
     | ReportDone
     | Rate
     | Rework
+    | Object
+    | Adjudicate
+    | Transfer
+    | Extend
+    | DecideExtension
+    | Suspend
+    | DecideSuspension
+    | Resume
+    | LinkCase
+    | Watch
+    | Instruct
+    | AnswerOrder
+    | Reopen
+    | FileAppeal
+    | DecideAppeal
+    | AdoptTerms
 )
-COMMANDS: dict[Act, type[AnyCommand]] = {
-    command.act: command
-    for command in (
-        Dispatch,
-        Refuse,
-        Cancel,
-        Sign,
-        CheckIn,
-        ConfirmCheckIn,
-        DisputeCheckIn,
-        Plan,
-        TakeAction,
-        ReportDone,
-        Rate,
-        Rework,
-    )
-}
+COMMANDS: dict[Act, type[AnyCommand]] = {command.act: command for command in get_args(AnyCommand)}

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from domain.calendar import CalendarData
-from domain.case import Actor, Category, OrganisationCode, PersonId, Post, Role, Value
+from domain.case import Actor, Category, OrganisationCode, PersonId, Post, Responsibility, Role, Value
 from domain.policy import LimitClass, Policy
 
 Code = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
@@ -84,21 +84,67 @@ class Item(Value):
     basis: str = ""
     limit_class: LimitClass
     closing_condition: str = ""
-    evidence: str = ""
+    evidence: tuple[str, ...] = ()
     flow: tuple[str, ...] = ()
     note: str = ""
 
+    def responsibility(self) -> Responsibility:
+        """Return what a case keeps of the item for good."""
+        return Responsibility(
+            lead=self.primary,
+            cooperating=self.cooperating,
+            township_duty=self.township_duty,
+            basis=self.basis,
+            closing_condition=self.closing_condition,
+            evidence=self.evidence,
+            flow=self.flow,
+        )
+
+
+class AdoptionScope(StrEnum):
+    """Which part of newer terms a running case takes on."""
+
+    CALENDAR = "calendar"
+    POLICY = "policy"
+    ALL = "all"
+
+
+class Station(Value):
+    """常驻 (X): a department has resident officers in a township (domain.md §3.5)."""
+
+    department: OrganisationCode
+    township: OrganisationCode
+
 
 class Terms(Value):
-    """What a case was opened under, as one value that goes into its history: policy, calendar, offices by code."""
+    """What a case was opened under, as one value that goes into its history: policy, calendar, offices by code.
+
+    Attributes:
+        stations: where resident officers are.
+    """
 
     policy: Policy
     calendar: CalendarData
     organisations: tuple[Organisation, ...]
+    stations: tuple[Station, ...] = ()
 
     def name(self, code: str) -> str:
         """Return the office's name, or the code itself for one that is not known."""
         return next((each.name for each in self.organisations if each.code == code), code)
+
+    def is_stationed(self, department: str, township: str) -> bool:
+        """Whether the department has resident officers in the township."""
+        return any(each.department == department and each.township == township for each in self.stations)
+
+    def adopting(self, newer: "Terms", scope: AdoptionScope) -> "Terms":
+        """Return these terms with the named parts of newer ones; offices come along with a policy."""
+        match scope:
+            case AdoptionScope.CALENDAR:
+                return self.model_copy(update={"calendar": newer.calendar})
+            case AdoptionScope.POLICY:
+                return newer.model_copy(update={"calendar": self.calendar})
+            case AdoptionScope.ALL:
+                return newer
 
 
 class District(Value):
@@ -115,4 +161,15 @@ class District(Value):
 
     def terms(self) -> Terms:
         """Return what a case opened now is opened under."""
-        return Terms(policy=self.policy, calendar=self.calendar, organisations=self.organisations)
+        held = {
+            (post.organisation, post.township)
+            for person in self.people
+            for post in person.posts
+            if post.role is Role.RESIDENT_OFFICER and post.township is not None
+        }
+        return Terms(
+            policy=self.policy,
+            calendar=self.calendar,
+            organisations=self.organisations,
+            stations=tuple(Station(department=office, township=town) for office, town in sorted(held)),
+        )

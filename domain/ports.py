@@ -10,12 +10,15 @@ from domain.case import CaseId, CaseState, PersonId, Value
 from domain.district import Terms
 from domain.events import Entry
 
+LATEST_SHOWN = 8
+"""How many of the newest entries the operators' page shows, and a further run takes along."""
+
 
 class CaseStart(Value):
     """What a case's workflow starts with: the first entry as the intake committed it, and the terms.
 
     Attributes:
-        carried: only when a long case continues as a new run.
+        carried: only when a long case continues as a new run, or one that had ended is taken up again.
     """
 
     opened: Entry
@@ -24,7 +27,7 @@ class CaseStart(Value):
 
 
 class Carried(Value):
-    """What a long case takes into its next run.
+    """What a case takes into its next run.
 
     Attributes:
         last: the newest entry: the chain goes on from it.

@@ -3,11 +3,29 @@
 from datetime import datetime, timedelta
 
 from domain.calendar import SHANGHAI
-from domain.case import ActionKind, Assignment, CaseState, Category, Clock, Grade, Role, Stage
+from domain.case import (
+    ActionKind,
+    AppealAbout,
+    Assignment,
+    Basis,
+    CaseState,
+    Category,
+    Clock,
+    Direction,
+    Grade,
+    LeavingBy,
+    LinkKind,
+    Role,
+    Stage,
+)
 from domain.commands import Act
-from domain.district import Terms
+from domain.district import AdoptionScope, Terms
 from domain.events import (
     ActionTaken,
+    Adjudicated,
+    Admitted,
+    AppealDecided,
+    Appealed,
     Called,
     CallRefused,
     Cancelled,
@@ -19,25 +37,46 @@ from domain.events import (
     DoneReported,
     Entry,
     Escalated,
+    ExtensionAsked,
+    ExtensionDecided,
+    Instructed,
+    Linked,
+    Objected,
+    ObjectionReferred,
+    OrderAnswered,
     PlanAgreed,
     Rated,
+    Released,
+    Reopened,
+    Resumed,
     ReworkOrdered,
     SignDeemed,
     Signed,
+    SuspensionAsked,
+    SuspensionDecided,
+    TermsAdopted,
+    Transferred,
+    UrgencyReviewed,
+    Watched,
 )
 from domain.policy import ClockKind, LimitClass, Order, Receiver, Urgency
 
 STAGES = {
+    Stage.AWAITING_RELEASE: "待放行",
+    Stage.AWAITING_ADMISSION: "待准入",
     Stage.CALLED: "待派单",
     Stage.DISPATCHED: "待签收",
     Stage.SIGNED: "待报到",
     Stage.CHECKED_IN: "已报到",
     Stage.ENFORCING: "联合执法",
     Stage.AWAITING_RATING: "待评价",
+    Stage.SUSPENDED: "挂账",
     Stage.CLOSED: "已办结",
     Stage.CANCELLED: "已撤销",
     Stage.REFUSED: "已退回",
+    Stage.MERGED: "已并案",
 }
+DIRECTIONS = {Direction.UP: "镇街吹哨", Direction.DOWN: "部门交办"}
 CATEGORIES = {Category.LIVELIHOOD: "民生", Category.ENFORCEMENT: "执法", Category.DEVELOPMENT: "发展"}
 URGENCIES = {Urgency.ROUTINE: "一般", Urgency.URGENT: "紧急"}
 LIMIT_CLASSES = {
@@ -47,18 +86,30 @@ LIMIT_CLASSES = {
     LimitClass.COMPLEX: "复杂",
 }
 CLOCKS = {
+    ClockKind.RELEASE: "放行",
+    ClockKind.REVIEW: "紧急复核",
+    ClockKind.ADMISSION: "准入",
     ClockKind.DISPATCH: "派单",
     ClockKind.SIGN: "签收",
     ClockKind.CHECK_IN: "报到",
     ClockKind.CONFIRM: "报到确认",
     ClockKind.HANDLING: "办理",
+    ClockKind.OBJECTION: "异议处理",
+    ClockKind.RULING: "异议裁定",
+    ClockKind.ORDER: "督办答复",
+    ClockKind.FOLLOW_UP: "后续跟踪",
+    ClockKind.SUSPENSION: "挂账",
     ClockKind.CASE: "全案",
     ClockKind.RATING: "评价",
+    ClockKind.APPEAL: "申诉复核",
 }
 ACTS = {
-    Act.DISPATCH: "派单",
+    Act.RELEASE: "放行",
     Act.REFUSE: "退回",
-    Act.CANCEL: "撤销",
+    Act.DISPATCH: "派单",
+    Act.OBJECT: "提出异议(退单)",
+    Act.ADJUDICATE: "裁定异议",
+    Act.TRANSFER: "转办",
     Act.SIGN: "签收",
     Act.CHECK_IN: "报到",
     Act.CONFIRM_CHECK_IN: "确认报到",
@@ -68,8 +119,36 @@ ACTS = {
     Act.DONE: "报告办理完成",
     Act.RATE: "评价",
     Act.REWORK: "退回重办",
+    Act.EXTEND: "申请延期",
+    Act.DECIDE_EXTENSION: "审批延期",
+    Act.SUSPEND: "申请挂账",
+    Act.DECIDE_SUSPENSION: "审批挂账",
+    Act.RESUME: "恢复办理",
+    Act.LINK: "关联(并案)",
+    Act.WATCH: "领导关注",
+    Act.INSTRUCT: "批示(督办)",
+    Act.ANSWER_ORDER: "答复督办单",
+    Act.CANCEL: "撤销",
+    Act.REOPEN: "重新打开",
+    Act.APPEAL: "申诉",
+    Act.DECIDE_APPEAL: "复核申诉",
+    Act.ADOPT_TERMS: "适用新版政策(日历)",
 }
-ORDERS = {Order.REMINDER: "催办", Order.SUPERVISION: "督办", Order.REPORT: "上报"}
+BASES = {
+    Basis.CATALOGUE: "事项清单",
+    Basis.LAW: "法律法规",
+    Basis.MANDATE: "部门职责(三定规定)",
+    Basis.FACTS: "事实情况",
+}
+APPEALS = {AppealAbout.RATING: "评价", AppealAbout.LATENESS: "超时认定"}
+LINKS = {LinkKind.RELATED: "关联", LinkKind.DUPLICATE: "并案"}
+SCOPES = {
+    AdoptionScope.CALENDAR: "工作日历",
+    AdoptionScope.POLICY: "政策",
+    AdoptionScope.ALL: "政策和工作日历",
+}
+LEAVING = {LeavingBy.ADJUDICATION: "裁定解除", LeavingBy.TRANSFER: "已转办"}
+ORDERS = {Order.WARNING: "预警", Order.REMINDER: "催办", Order.SUPERVISION: "督办", Order.REPORT: "上报"}
 RECEIVERS = {
     Receiver.DUTY_OFFICER: "部门值班人员",
     Receiver.DEPARTMENT_HEAD: "部门负责人",
@@ -153,17 +232,29 @@ def sentence(entry: Entry, terms: Terms) -> str:
         case Called():
             asked = event.call.requested_check_in_at
             wish = f",要求{local(asked)}报到" if asked else ""
-            return (
-                f"{name(event.call.township)}吹哨:{event.call.title}({URGENCIES[event.call.urgency]}{wish})"
-            )
+            call = event.call
+            again = f";同一事项同一地点此前已有 {len(call.recurs)} 件,升级阶梯提高" if call.raised else ""
+            if call.direction is Direction.DOWN:
+                asks = f"{name(call.caller_office or '')}交办{name(call.township)}"
+            else:
+                asks = f"{name(call.township)}吹哨"
+            waits = f",{STAGES[event.awaits]}" if event.awaits else ""
+            return f"{asks}:{call.title}({URGENCIES[call.urgency]}{wish}{waits}){again}"
         case CallRefused():
-            return f"退回呼叫:{event.reason}"
+            return f"{'镇街自行办理' if event.self_handled else '退回呼叫'}:{event.reason}"
         case Cancelled():
             return f"撤销呼叫:{event.reason}"
         case Dispatched():
             others = "、".join(name(code) for code in event.cooperating)
             cooperating = f";配合单位:{others}" if others else ""
-            return f"派单。牵头单位:{name(event.lead)}{cooperating}(办理时限类别:{LIMIT_CLASSES[event.limit_class]})"
+            automatic = "按事项清单自动派单" if event.automatic else "派单"
+            residents = "、".join(name(code) for code in event.resident)
+            first = f";先由常驻人员到场:{residents}" if residents else ""
+            reason = f";与清单不一致的理由:{event.reason}" if event.reason else ""
+            return (
+                f"{automatic}。牵头单位:{name(event.lead)}{cooperating}"
+                f"(办理时限类别:{LIMIT_CLASSES[event.limit_class]}){first}{reason}"
+            )
         case Signed():
             return f"{name(event.department)}签收{'(超时补签)' if event.late else ''}"
         case SignDeemed():
@@ -181,7 +272,11 @@ def sentence(entry: Entry, terms: Terms) -> str:
         case ActionTaken():
             action = event.action
             follow_up = f";整改期限{action.follow_up_on:%Y-%m-%d}" if action.follow_up_on else ""
-            return f"{name(action.department)}{ACTIONS[action.kind]}:{action.description};结果:{action.result}{follow_up}"
+            settles = f"(后续跟踪第{action.settles}项)" if action.settles else ""
+            return (
+                f"{name(action.department)}{ACTIONS[action.kind]}{settles}:{action.description};"
+                f"结果:{action.result}{follow_up}"
+            )
         case DoneReported():
             return f"{name(event.department)}报告办理完成:{event.result}"
         case Rated():
@@ -191,15 +286,66 @@ def sentence(entry: Entry, terms: Terms) -> str:
         case ReworkOrdered():
             return f"{name(event.department)}退回重办(第{event.round}次办理):{event.reason}"
         case Escalated():
-            owner = (
-                name(event.department)
-                if event.department
-                else "全案"
-                if event.clock is ClockKind.CASE
-                else "指挥中心"
-            )
             told = "、".join(RECEIVERS[receiver] for receiver in event.receivers)
-            return f"{owner}{CLOCKS[event.clock]}超时({local(event.due_at)}到期),第{event.level}级{ORDERS[event.order]},通知{told}"
+            owner = _owner(event, terms)
+            if event.order is Order.WARNING:
+                return f"{owner}{CLOCKS[event.clock]}临期({local(event.due_at)}到期),预警,通知{told}"
+            number = f"(督办单第{event.supervision}号,须答复)" if event.supervision else ""
+            return (
+                f"{owner}{CLOCKS[event.clock]}超时({local(event.due_at)}到期),"
+                f"第{event.level}级{ORDERS[event.order]}{number},通知{told}"
+            )
+        case Released():
+            return f"审批放行{_note(event.note)}"
+        case Admitted():
+            return f"协调小组准入{_note(event.note)}"
+        case UrgencyReviewed():
+            return f"紧急呼叫复核:{'属实' if event.justified else '不属紧急情形'}{_note(event.note)}"
+        case Objected():
+            whom = "协调小组" if event.before_group else "派单员"
+            return (
+                f"{name(event.department)}提出异议(依据{BASES[event.basis]},建议由{name(event.proposed)}承办):"
+                f"{event.reason};由{whom}处理,时钟照走"
+            )
+        case ObjectionReferred():
+            return f"{name(event.department)}的异议逾期未处理,转协调小组裁定"
+        case Adjudicated():
+            return _ruling(event, terms)
+        case Transferred():
+            role = "牵头" if event.leads else "配合"
+            return f"转办:{name(event.department)}转{name(event.to)}({role}):{event.reason};全案时限不变"
+        case ExtensionAsked():
+            return f"{name(event.department)}申请延期{event.add}:{event.reason}"
+        case ExtensionDecided():
+            return _extension(event, terms)
+        case SuspensionAsked():
+            return f"{name(event.department or '')}申请挂账至{local(event.until)}:{event.reason}"
+        case SuspensionDecided():
+            return f"{'批准挂账,时钟暂停' if event.approved else '不同意挂账'}{_note(event.reason)}"
+        case Resumed():
+            how = "挂账到期,自动恢复" if event.by_date else "恢复办理"
+            return f"{how}{_note(event.reason)}{_moved(event, terms)}"
+        case Linked():
+            return f"{LINKS[event.link]}案件 {event.other}{_note(event.note)}"
+        case Watched():
+            return "领导关注" if event.watching else "取消关注"
+        case Instructed():
+            to = f"{name(event.department)}:" if event.department else ""
+            kind = f"签发督办单(第{event.order}号),须答复" if event.order else "批示"
+            return f"{kind}:{to}{event.text}"
+        case OrderAnswered():
+            return f"{name(event.department)}答复督办单(第{event.number}号):{event.text}"
+        case Reopened():
+            who = "、".join(name(code) for code in event.departments)
+            approved = "(协调小组批准)" if event.by_group else ""
+            return f"重新打开{approved}:{event.reason};重新办理:{who}"
+        case Appealed():
+            return f"{name(event.department)}对{APPEALS[event.about]}提出申诉:{event.reason}"
+        case AppealDecided():
+            return _verdict(event, terms)
+        case TermsAdopted():
+            versions = f"政策 {event.terms.policy.version},日历 {event.terms.calendar.version}"
+            return f"适用新的{SCOPES[event.scope]}({versions}):{event.reason}{_moved(event, terms)}"
         case Closed():
             return (
                 f"办结:{'、'.join(name(code) for code in event.unrated)}逾期未评价"
@@ -208,13 +354,61 @@ def sentence(entry: Entry, terms: Terms) -> str:
             )
 
 
+def _note(note: str) -> str:
+    return f":{note}" if note else ""
+
+
+def _ruling(event: Adjudicated, terms: Terms) -> str:
+    whose = "协调小组裁定(具有约束力)" if event.binding else "派单员处理"
+    result = f"异议成立,改由{terms.name(event.owner)}承办" if event.owner else "异议不成立"
+    if event.upheld and event.owner is None:
+        result = "异议成立"
+    return f"{whose}:{terms.name(event.department)}{result}:{event.reason}"
+
+
+def _extension(event: ExtensionDecided, terms: Terms) -> str:
+    office = {"township": "镇街", "group": "协调小组"}.get(event.office or "")
+    if office is None:
+        return f"{terms.name(event.department)}延期申请在时限届满前未获批准,失效"
+    result = "同意" if event.approved else "不同意"
+    granted = f";已延期{_moved(event, terms)}" if event.granted else ""
+    return f"{office}{result}{terms.name(event.department)}延期{_note(event.reason)}{granted}"
+
+
+def _verdict(event: AppealDecided, terms: Terms) -> str:
+    result = "支持" if event.uphold else "驳回"
+    grade = f",更正为{GRADES[event.grade]}" if event.grade else ""
+    ended = {None: "(待另一位复核人)", True: "(申诉成立,原评价保留备查)", False: "(申诉不成立)"}[event.upheld]
+    return f"复核{terms.name(event.department)}的申诉:{result}{grade}{ended}:{event.reason}"
+
+
+def _moved(event: ExtensionDecided | Resumed | TermsAdopted, terms: Terms) -> str:
+    """Return where the clocks went, as people read it."""
+    told = [
+        f"{terms.name(move.department) if move.department else ''}{CLOCKS[move.clock]}至{local(move.due_at)}"
+        f"{'(暂估)' if move.estimated else ''}"
+        for move in event.moved
+    ]
+    return f":{'、'.join(told)}" if told else ""
+
+
+def _owner(event: Escalated, terms: Terms) -> str:
+    if event.department:
+        return terms.name(event.department)
+    return {ClockKind.CASE: "", ClockKind.DISPATCH: "指挥中心", ClockKind.ADMISSION: "协调小组"}.get(
+        event.clock, "镇街"
+    )
+
+
 def actor_name(entry: Entry) -> str:
     """Return who acted, or that the clock did."""
     return entry.by.name if entry.by else "系统时钟"
 
 
 def light(clock: Clock, at: datetime, yellow_share: float) -> str:
-    """Return the colour word of a clock: 红(超时), 黄(临期), 绿."""
+    """Return the colour word of a clock: 红(超时), 黄(临期), 绿; 停(挂账) while it stands still."""
+    if clock.paused_at is not None:
+        return "停(挂账)"
     if clock.is_red(at):
         return "红(超时)"
     return "黄(临期)" if clock.is_yellow(at, yellow_share) else "绿(正常)"
@@ -233,6 +427,7 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         f"类别:{CATEGORIES[call.category]} · 事项:{call.item_name or '未列事项'} · 政策版本:{state.policy_version}",
         "",
     ]
+    lines += _attention(state, terms)
     if state.assignments:
         lines += [_row(state, assignment, at, share, terms) for assignment in state.assignments]
         lines.append("")
@@ -247,6 +442,41 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         f"- {local(entry.at)} {actor_name(entry)}:{sentence(entry, terms)}" for entry in reversed(latest)
     ]
     return "\n".join(lines)
+
+
+def _attention(state: CaseState, terms: Terms) -> list[str]:
+    """Return what an operator should see before the clocks: what stands still, is open, or came before."""
+    found = []
+    if state.suspension is not None:
+        found.append(f"- **挂账**至 {local(state.suspension.until)}:{state.suspension.reason}")
+    found += [
+        f"- **异议待裁定**:{terms.name(each.department)},建议{terms.name(each.proposed)}承办"
+        f"({'协调小组' if each.before_group else '派单员'})"
+        for each in state.objections
+        if each.is_open
+    ]
+    found += [
+        f"- **延期待审批**:{terms.name(each.department)},{each.add}"
+        for each in state.extensions
+        if each.is_open
+    ]
+    found += [f"- **挂账待审批**:至 {local(each.until)}" for each in state.suspensions if each.is_open]
+    found += [
+        f"- **督办单待答复**:第{each.number}号,{terms.name(each.department)}"
+        for each in state.orders
+        if each.answered_at is None
+    ]
+    found += [
+        f"- **后续跟踪**第{each.number}项:{terms.name(each.department)},{each.on:%Y-%m-%d}"
+        for each in state.follow_ups
+        if each.settled_at is None
+    ]
+    found += [f"- **申诉待复核**:{terms.name(each.department)}" for each in state.appeals if each.is_open]
+    if state.watchers:
+        found.append(f"- 领导关注:{len(state.watchers)} 人")
+    if state.call.recurs:
+        found.append(f"- 同一事项同一地点此前案件:{'、'.join(state.call.recurs[:3])}")
+    return [*found, ""] if found else []
 
 
 def _row(state: CaseState, assignment: Assignment, at: datetime, share: float, terms: Terms) -> str:

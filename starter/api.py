@@ -30,21 +30,23 @@ from adapters.store import Answer, IdempotencyClash, NotFound, Store
 from adapters.temporal import connect
 from domain import access, audit, words
 from domain.calendar import SHANGHAI
-from domain.case import CallDetails, CaseId, CaseState, Category, Stage
-from domain.commands import COMMANDS, Act, AnyCommand
+from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Direction, Stage
+from domain.commands import COMMANDS, Act, AdoptTerms, AnyCommand
 from domain.district import District, Item, Person, Terms
 from domain.errors import Forbidden, Invalid, Refused
 from domain.events import Entry
-from domain.lifecycle import decide, evolve, open_case, overdue
+from domain.lifecycle import AFTER_THE_END, decide, evolve, open_case, overdue
 from domain.policy import LimitClass, Urgency
 from domain.ports import CaseStart, Contact, Intake, PendingAct, Receipt
+from domain.recurrence import is_same_place
 from starter import problems, views
 from starter.bodies import (
     BODIES,
+    AdoptionBody,
     Body,
     CallBody,
     CheckInBody,
-    DispatchBody,
+    LinkBody,
     ReadBody,
     RowId,
     Time,
@@ -143,10 +145,10 @@ async def call(body: CallBody, doors: OurDoors, person: Reader, key: Key = None)
     if district is None:
         raise Invalid("unknown_district", f"区(市)“{body.district}”不存在。")
     terms = district.terms()
-    details = _details(body, district, doors.directory)
-    called = open_case(details, now, terms, catalogue_version=district.catalogue_version)
-    if not access.may_call(actor, body.district, body.township):
-        raise Forbidden("role_may_not", "您只能代表本镇街吹哨。")
+    details = await _details(doors, body, actor, district, now)
+    called = open_case(details, now, terms, caller=actor, catalogue_version=district.catalogue_version)
+    if not access.may_call(actor, body.district, body.township, department=details.caller_office):
+        raise Forbidden("role_may_not", "您只能代表本镇街吹哨,或代表本部门交办。")
     case_id = _new_case_id(district.code, now)
     opened = audit.chain(case_id, [called], after=None, at=now, by=actor, key=_scoped(person, key))[0]
     contact = Contact(name=body.contact.name, phone=body.contact.phone)
@@ -165,19 +167,44 @@ async def call(body: CallBody, doors: OurDoors, person: Reader, key: Key = None)
     return _json(content, 201, Location=f"{API}/cases/{case_id}")
 
 
-def _details(body: CallBody, district: District, directory: Directory) -> CallDetails:
+async def _details(
+    doors: Doors, body: CallBody, actor: Actor, district: District, now: datetime
+) -> CallDetails:
+    """Return what is called, with what the list says of it as it stands today, and what came before it."""
     item: Item | None = None
     if body.item_code is not None:
-        item = directory.item(district.code, body.item_code)
+        item = doors.directory.item(district.code, body.item_code)
         if item is None:
             raise Invalid("unknown_item", f"事项“{body.item_code}”不在事项清单中,请查询 /catalogue/items。")
-    return CallDetails.model_validate(
-        {
-            **body.model_dump(exclude={"contact"}),
-            "item_name": item.name if item else None,
-            "limit_class": item.limit_class if item else LimitClass.ORDINARY,
-        }
-    )
+    content: dict[str, Any] = {
+        **body.model_dump(exclude={"contact"}),
+        "item_name": item.name if item else None,
+        "limit_class": item.limit_class if item else LimitClass.ORDINARY,
+        "responsibility": item.responsibility() if item else None,
+    }
+    if body.direction is Direction.DOWN and body.caller_office is None:
+        content["caller_office"] = _only_office(actor)
+    if body.direction is Direction.UP and body.caller_office is not None:
+        raise Invalid("caller_office_not_for_up", "只有部门向镇街交办(direction=down)时填写 caller_office。")
+    details = CallDetails.model_validate(content)
+    rule = district.policy.recurrence
+    if item is None or rule is None or details.direction is Direction.DOWN:
+        return details
+    since = now - rule.within.time
+    earlier = await doors.store.of_item_since(district.code, item.code, since)
+    same = [
+        each for each in earlier if is_same_place(each.call.location, details.location, rule.radius_metres)
+    ]
+    recurs = tuple(each.case_id for each in same[:_RECURS_KEPT])
+    return details.model_copy(update={"recurs": recurs, "raised": rule.raised if recurs else 0})
+
+
+_RECURS_KEPT = 20
+
+
+def _only_office(actor: Actor) -> str | None:
+    offices = {post.organisation for post in actor.posts}
+    return next(iter(offices)) if len(offices) == 1 else None
 
 
 def _new_case_id(district: str, now: datetime) -> CaseId:
@@ -200,6 +227,7 @@ class Filters(Body):
     item: str | None = None
     urgency: Urgency | None = None
     overdue: bool | None = None
+    watched: Annotated[bool | None, Field(description="只看本人关注的")] = None
     text: Annotated[str | None, Field(max_length=100, description="标题、内容、地点或案件编号中的文字")] = (
         None
     )
@@ -226,6 +254,7 @@ async def list_cases(
         item=filters.item,
         urgency=filters.urgency,
         overdue=filters.overdue,
+        watched_by=person.id if filters.watched else None,
         text=filters.text,
         called_from=filters.called_from,
         called_before=filters.called_before,
@@ -310,6 +339,8 @@ async def _perform(
     if replayed := await _replayed(doors, person, key, digest):
         return replayed
     state = await _visible(doors, case_id, person)
+    if isinstance(body, LinkBody):
+        await _visible(doors, CaseId(body.other), person)
     command = _command(doors, person, state, act, body, key, digest)
     try:
         receipt = await _act(doors, state, command)
@@ -339,11 +370,15 @@ async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
         return await doors.cases.act(state.case_id, command)
     except CaseNotRunning:
         ended = state if state.is_over else await doors.store.case(state.case_id) or state
-        done = await _done_before(doors, ended, command)
-        if done is not None:
-            return done
-        decide(ended, command, _now(), await _terms(doors, ended))
-        raise Refused("case_over", "案件已经结束,不能再办理。") from None
+    done = await _done_before(doors, ended, command)
+    if done is not None:
+        return done
+    decide(ended, command, _now(), await _terms(doors, ended))
+    start = await doors.store.reopening(state.case_id) if command.act in AFTER_THE_END else None
+    if start is None:
+        raise Refused("case_over", "案件已经结束,不能再办理。")
+    await doors.cases.start(start)
+    return await doors.cases.act(state.case_id, command)
 
 
 async def _done_before(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt | None:
@@ -407,26 +442,15 @@ def _command(
     doors: Doors, person: Person, state: CaseState, act: Act, body: Body, key: str | None, digest: str
 ) -> AnyCommand:
     fields = fields_of(body)
-    if isinstance(body, DispatchBody):
-        fields = _dispatch_fields(doors, state, fields)
     if isinstance(body, CheckInBody):
         _require_known_officers(doors, state, body)
-    if "department" in COMMANDS[act].model_fields and "department" not in fields:
-        fields["department"] = _only_department(person, state)
+    wanted = COMMANDS[act].model_fields.get("department")
+    if wanted is not None and wanted.is_required() and "department" not in fields:
+        fields["department"] = _only_department(person, state, act)
     command: AnyCommand = COMMANDS[act].model_validate(
         {**fields, "by": person.actor(), "key": _scoped(person, key), "body_digest": digest}
     )
     return command
-
-
-def _dispatch_fields(doors: Doors, state: CaseState, fields: dict[str, Any]) -> dict[str, Any]:
-    """Take lead and cooperating departments from the item, where the dispatcher names none."""
-    item = doors.directory.item(state.call.district, state.call.item_code) if state.call.item_code else None
-    if "lead" in fields:
-        return fields
-    if item is None:
-        raise Invalid("lead_missing", "该案件未列事项,请指定牵头单位(lead)。")
-    return {"cooperating": item.cooperating, **fields, "lead": item.primary}
 
 
 def _require_known_officers(doors: Doors, state: CaseState, body: CheckInBody) -> None:
@@ -437,9 +461,12 @@ def _require_known_officers(doors: Doors, state: CaseState, body: CheckInBody) -
             raise Invalid("unknown_person", f"人员“{officer.id}”不在本区(市)人员名册中;可只填姓名。")
 
 
-def _only_department(person: Person, state: CaseState) -> str:
-    mine = {post.organisation for post in person.posts} & {each.department for each in state.assignments}
-    candidates = mine or {each.department for each in state.assignments}
+def _only_department(person: Person, state: CaseState, act: Act) -> str:
+    """Return the one office that can be meant: the person's own on the case, or the only one there is."""
+    assigned = {each.department for each in state.assignments}
+    own = {post.organisation for post in person.posts}
+    mine = own & (assigned | ({state.call.township} if act is Act.ACTION else set()))
+    candidates = mine or assigned
     if len(candidates) != 1:
         raise Invalid("missing_field", "请指明部门(department)。")
     return str(candidates.pop())
@@ -470,6 +497,55 @@ def _add_act_route(act: Act, body_type: type[Body]) -> None:
 
 for each_act, each_body in BODIES.items():
     _add_act_route(each_act, each_body)
+
+
+# --- newer terms for running cases -------------------------------------------------------------------------
+
+
+@router.post(
+    "/policy/adoptions",
+    status_code=202,
+    response_model=views.AdoptionView,
+    summary="在办案件适用新版政策(日历)",
+    tags=["基础数据"],
+)
+async def adopt(body: AdoptionBody, doors: OurDoors, person: Reader, key: Key = None) -> Response:
+    """对本区(市)全部在办案件适用当前装载的政策或工作日历;逐案重算时限并记入台账。"""
+    digest = _digest("/policy/adoptions", body)
+    if replayed := await _replayed(doors, person, key, digest):
+        return replayed
+    actor, district = person.actor(), _district(doors, person, body.district)
+    access.require_may_adopt(actor, district.code)
+    now, newer, scoped = _now(), district.terms(), _scoped(person, key)
+    taken = 0
+    for case_id in await doors.store.running(district.code):
+        held = await doors.store.terms_of(case_id)
+        if held.adopting(newer, body.scope) == held:
+            continue
+        update_id = hashlib.sha256(f"{scoped}\n{case_id}".encode()).hexdigest()
+        command = AdoptTerms(
+            by=actor, key=update_id, scope=body.scope, terms=newer, reason=body.reason, body_digest=digest
+        )
+        await doors.store.defer_act(
+            case_id,
+            command.act.value,
+            command.model_dump_json(),
+            update_id=update_id,
+            person=person.id,
+            at=now,
+        )
+        taken += 1
+    doors.relay.kick()
+    view = views.AdoptionView(
+        district=district.code,
+        policy_version=newer.policy.version,
+        calendar_version=newer.calendar.version,
+        cases=taken,
+    )
+    if key:
+        answer = Answer(body_digest=digest, status=202, body=view.model_dump_json())
+        await doors.store.remember(person.id, key, answer, now)
+    return _json(view.model_dump_json(), 202)
 
 
 # --- inbox, reference data ---------------------------------------------------------------------------------

@@ -2,13 +2,22 @@
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from domain.case import ActionKind, Category, Grade
+from domain.case import ActionKind, AppealAbout, Basis, Category, Direction, Grade, LinkKind
 from domain.commands import Act
+from domain.district import AdoptionScope
 from domain.policy import LimitClass, Urgency
 
 Code = Annotated[str, Field(min_length=1, max_length=40)]
@@ -66,6 +75,7 @@ class AttachmentBody(Body):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0, le=2**53)]
+    evidence: Annotated[str, Field(max_length=100, description="事项要求的哪一种佐证材料")] = ""
 
 
 Attachments = Annotated[list[AttachmentBody], Field(max_length=20)]
@@ -105,10 +115,32 @@ class CallBody(Body):
     departments: Annotated[list[Code], Field(max_length=20)] = []
     contact: ContactBody = ContactBody()
     attachments: Attachments = []
+    direction: Annotated[Direction, Field(description="up 镇街吹哨;down 部门向镇街交办,须经准入")] = (
+        Direction.UP
+    )
+    caller_office: Annotated[Code | None, Field(description="交办部门,direction 为 down 时填写")] = None
+
+
+class ReleaseBody(Body):
+    """放行, 准入, or the review of an urgent call."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"note": "情况属实"}]})
+
+    justified: Annotated[bool, Field(description="紧急呼叫复核:是否确属紧急")] = True
+    note: Note = ""
+
+
+class RefuseBody(Body):
+    """退回."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "属镇街自办事项"}]})
+
+    reason: Text
+    self_handled: Annotated[bool, Field(description="镇街自行办理")] = False
 
 
 class DispatchBody(Body):
-    """派单; without `lead` the item's primary and cooperating departments are taken."""
+    """派单; without `lead` the item's primary and cooperating departments are taken, otherwise say why not."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"lead": "ecology", "cooperating": ["enforcement", "police"]}]}
@@ -118,6 +150,7 @@ class DispatchBody(Body):
     cooperating: Annotated[list[Code], Field(max_length=20)] | None = None
     limit_class: LimitClass | None = None
     note: Note = ""
+    reason: Annotated[Note, Field(description="与事项清单不一致时须说明理由")] = ""
 
 
 class ReasonBody(Body):
@@ -181,6 +214,7 @@ class ActionBody(DepartmentBody):
     result: Text
     attachments: Attachments = []
     follow_up_on: date | None = None
+    settles: Annotated[int | None, Field(ge=1, description="登记第几项后续跟踪的结果")] = None
 
 
 class DoneBody(DepartmentBody):
@@ -209,6 +243,188 @@ class RateBody(DepartmentBody):
     comment: Note = ""
 
 
+class ObjectBody(DepartmentBody):
+    """退单/异议."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"basis": "catalogue", "reason": "清单列明由综合行政执法局主责", "proposed": "enforcement"}
+            ]
+        }
+    )
+
+    basis: Basis
+    reason: Text
+    proposed: Annotated[Code, Field(description="建议承办单位")]
+
+
+class AdjudicateBody(DepartmentBody):
+    """裁定."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"department": "ecology", "uphold": True, "reason": "依清单改派"}]}
+    )
+
+    uphold: bool
+    owner: Annotated[Code | None, Field(description="接办单位;不填即为所建议的单位")] = None
+    reason: Text
+
+
+class TransferBody(DepartmentBody):
+    """转办."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"department": "ecology", "to": "enforcement", "reason": "职责调整"}]}
+    )
+
+    to: Code
+    reason: Text
+
+
+class LimitBody(Body):
+    """A length of time: exactly one of these."""
+
+    working_minutes: Annotated[int | None, Field(gt=0)] = None
+    working_hours: Annotated[int | None, Field(gt=0)] = None
+    working_days: Annotated[int | None, Field(gt=0)] = None
+    minutes: Annotated[int | None, Field(gt=0)] = None
+    hours: Annotated[int | None, Field(gt=0)] = None
+    days: Annotated[int | None, Field(gt=0)] = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise PydanticCustomError("one_unit", "exactly one unit")
+        return self
+
+
+class ExtendBody(DepartmentBody):
+    """延期申请."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "需专业机构鉴定", "add": {"working_days": 2}}]}
+    )
+
+    reason: Text
+    add: Annotated[LimitBody | None, Field(description="不超过原办理时限;不填即为原时限")] = None
+
+
+class DecideExtensionBody(DepartmentBody):
+    """审批延期."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"department": "ecology", "approve": True}]})
+
+    approve: bool
+    reason: Note = ""
+
+
+class SuspendBody(DepartmentBody):
+    """挂账申请."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "等待司法鉴定", "until": "2027-03-04T09:00:00+08:00"}]}
+    )
+
+    reason: Text
+    until: Time
+
+
+class DecideSuspensionBody(Body):
+    """审批挂账."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"approve": True}]})
+
+    approve: bool
+    reason: Note = ""
+
+
+class LinkBody(Body):
+    """关联, or 并案 into another case."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"other": "yicheng-20261124-abc123", "kind": "related"}]}
+    )
+
+    other: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,100}$")]
+    kind: LinkKind
+    note: Note = ""
+
+
+class WatchBody(Body):
+    """领导关注."""
+
+    watching: bool = True
+
+
+class InstructBody(Body):
+    """批示, or a supervision order to one department."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "请当日办结并报告。"}]})
+
+    text: Text
+    department: Code | None = None
+    answer_required: Annotated[bool, Field(description="签发督办单,部门负责人须答复")] = False
+
+
+class AnswerOrderBody(DepartmentBody):
+    """答复督办单."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "已派人到场,今日拆除。"}]})
+
+    text: Text
+    number: Annotated[int | None, Field(ge=1)] = None
+
+
+class ReopenBody(Body):
+    """重新打开."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "违建复建", "departments": []}]})
+
+    reason: Text
+    departments: Annotated[list[Code], Field(max_length=50, description="不填即为全部承办部门")] = []
+
+
+class AppealBody(DepartmentBody):
+    """申诉."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"about": "rating", "reason": "评价与事实不符,附现场记录。"}]}
+    )
+
+    about: AppealAbout
+    reason: Text
+
+
+class DecideAppealBody(DepartmentBody):
+    """复核申诉."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"department": "ecology", "uphold": True, "grade": "satisfied", "reason": "查证属实"}
+            ]
+        }
+    )
+
+    uphold: bool
+    reason: Text
+    grade: Annotated[Grade | None, Field(description="更正后的评价等次")] = None
+    solved: bool | None = None
+
+
+class AdoptionBody(Body):
+    """Newer calendar or policy for the running cases of a district."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"scope": "calendar", "reason": "国务院办公厅公布2027年放假安排"}]}
+    )
+
+    district: Code | None = None
+    scope: AdoptionScope
+    reason: Text
+
+
 class ReadBody(Body):
     """Notices that have been read."""
 
@@ -216,9 +432,12 @@ class ReadBody(Body):
 
 
 BODIES: dict[Act, type[Body]] = {
+    Act.RELEASE: ReleaseBody,
+    Act.REFUSE: RefuseBody,
     Act.DISPATCH: DispatchBody,
-    Act.REFUSE: ReasonBody,
-    Act.CANCEL: ReasonBody,
+    Act.OBJECT: ObjectBody,
+    Act.ADJUDICATE: AdjudicateBody,
+    Act.TRANSFER: TransferBody,
     Act.SIGN: DepartmentBody,
     Act.CHECK_IN: CheckInBody,
     Act.CONFIRM_CHECK_IN: DepartmentBody,
@@ -228,7 +447,21 @@ BODIES: dict[Act, type[Body]] = {
     Act.DONE: DoneBody,
     Act.RATE: RateBody,
     Act.REWORK: DepartmentReasonBody,
+    Act.EXTEND: ExtendBody,
+    Act.DECIDE_EXTENSION: DecideExtensionBody,
+    Act.SUSPEND: SuspendBody,
+    Act.DECIDE_SUSPENSION: DecideSuspensionBody,
+    Act.RESUME: ReasonBody,
+    Act.LINK: LinkBody,
+    Act.WATCH: WatchBody,
+    Act.INSTRUCT: InstructBody,
+    Act.ANSWER_ORDER: AnswerOrderBody,
+    Act.CANCEL: ReasonBody,
+    Act.REOPEN: ReopenBody,
+    Act.APPEAL: AppealBody,
+    Act.DECIDE_APPEAL: DecideAppealBody,
 }
+"""Every act on one case; newer terms reach many cases at once, by an address of their own."""
 
 
 def fields_of(body: Body) -> dict[str, Any]:

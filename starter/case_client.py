@@ -58,12 +58,16 @@ class CaseClient:
     async def start(self, start: CaseStart) -> None:
         """Start the case's workflow; one that runs, or has run, counts as started.
 
+        A start that carries a case which had ended begins one more run of it, unless one runs already: only who
+        knows that the rules let the case go on asks for that.
+
         Raises:
             TemporalUnavailable: try again later.
         """
         opened, terms = start.opened, start.terms
-        state = evolve(None, opened)
-        attributes = names.attributes_of(state, terms, opened.at)
+        state = start.carried.state if start.carried else evolve(None, opened)
+        again = start.carried is not None
+        attributes = names.attributes_of(state, terms, state.acted_at)
         call = state.call
         async with self._in_time(not_found=TemporalUnavailable):
             try:
@@ -72,7 +76,11 @@ class CaseClient:
                     start,
                     id=names.case_workflow_id(state.case_id),
                     task_queue=self._task_queue,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_reuse_policy=(
+                        WorkflowIDReusePolicy.ALLOW_DUPLICATE
+                        if again
+                        else WorkflowIDReusePolicy.REJECT_DUPLICATE
+                    ),
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     search_attributes=TypedSearchAttributes(
                         [SearchAttributePair(update.key, update.value) for update in attributes]

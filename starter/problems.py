@@ -179,6 +179,7 @@ _FIELD_CODES = {
     "int_from_float": ("invalid_field", "应为整数"),
     "greater_than": ("invalid_field", "数值过小"),
     "greater_than_equal": ("invalid_field", "数值过小"),
+    "one_unit": ("invalid_field", '须恰有一个时间单位,例如 {"working_days": 2}'),
     "less_than_equal": ("invalid_field", "数值过大"),
 }
 _TIME = ("malformed_time", "时间格式有误,应为 ISO 8601 带时区,例如 2026-03-04T09:00:00+08:00")

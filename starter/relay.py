@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from adapters.store import Store, StoreUnavailable
 from domain.commands import COMMANDS, Act, AnyCommand
 from domain.errors import DomainError
+from domain.lifecycle import AFTER_THE_END, decide
 from domain.ports import PendingAct
 from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory
@@ -106,9 +107,23 @@ class Relay:
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:
         if await self._store.is_started(pending.case_id):
-            await self._refused(pending, "案件已经结束。")
+            await self._take_up_or_refuse(pending)
         else:
             await self._store.act_failed(pending.id, "not started yet", _now() + timedelta(seconds=1))
+
+    async def _take_up_or_refuse(self, pending: PendingAct) -> None:
+        """A case that has ended goes on in a run of its own for an act that the rules let follow the end."""
+        start = await self._store.reopening(pending.case_id) if pending.act in AFTER_THE_END else None
+        if start is None or start.carried is None:
+            await self._refused(pending, "案件已经结束。")
+            return
+        try:
+            decide(start.carried.state, _command(pending), _now(), start.terms)
+        except DomainError as refused:
+            await self._refused(pending, refused.detail)
+            return
+        await self._cases.start(start)
+        await self._store.act_failed(pending.id, "taken up again", _now())
 
     async def _refused(self, pending: PendingAct, reason: str) -> None:
         command = _command(pending)

@@ -11,11 +11,12 @@ from adapters.queries import CaseLine, TimelineLine
 from domain import audit, words
 from domain.access import sees_contact
 from domain.calendar import SHANGHAI
-from domain.case import Actor, Assignment, CaseState, Clock, Rating, Stage
+from domain.case import Actor, Assignment, CaseState, Clock, Former, Rating, Stage
 from domain.commands import Act
 from domain.district import Terms
 from domain.lifecycle import allowed_acts
 from domain.ports import Contact, PendingAct
+from domain.work import missing_evidence
 from workflows import names
 
 LocalTime = Annotated[
@@ -24,7 +25,7 @@ LocalTime = Annotated[
 
 
 class ClockView(BaseModel):
-    """One clock; `light` is green, yellow or red."""
+    """One clock; `light` is green, yellow, red, or paused. Net time is gross time without the pauses."""
 
     kind: str
     kind_label: str
@@ -33,9 +34,13 @@ class ClockView(BaseModel):
     started_at: LocalTime
     due_at: LocalTime
     estimated: bool
+    yellow_at: LocalTime | None
     ended_at: LocalTime | None
+    paused_at: LocalTime | None
     light: str
     escalation_level: int
+    gross_seconds: int
+    net_seconds: int
 
 
 class CheckInView(BaseModel):
@@ -76,7 +81,12 @@ class AssignmentView(BaseModel):
     done_at: LocalTime | None
     result: str | None
     rating: RatingView | None
+    corrected_rating: RatingView | None
+    past_ratings: list[RatingView]
     round: int
+    resident: bool
+    bound_by_ruling: bool
+    exempted: bool
     clocks: list[ClockView]
 
 
@@ -88,8 +98,163 @@ class ActionView(BaseModel):
     department: str
     description: str
     result: str
+    attachments: list[dict[str, Any]]
     follow_up_on: date | None
+    settles: int | None
     at: LocalTime
+
+
+class FormerView(BaseModel):
+    """A department that was on the case; `by` says whether a ruling released it or it was transferred."""
+
+    department: str
+    department_name: str
+    by: str
+    by_label: str
+    left_at: LocalTime
+    reason: str
+    successor: str | None
+    in_figures: bool
+
+
+class ObjectionView(BaseModel):
+    """异议."""
+
+    number: int
+    department: str
+    basis: str
+    basis_label: str
+    reason: str
+    proposed: str
+    objected_at: LocalTime
+    before_group: bool
+    decided_at: LocalTime | None
+    upheld: bool | None
+    ruling: str
+
+
+class ExtensionView(BaseModel):
+    """延期; `township` and `group` say how each has decided."""
+
+    number: int
+    department: str
+    reason: str
+    add: str
+    asked_at: LocalTime
+    township: bool | None
+    group: bool | None
+    decided_at: LocalTime | None
+    granted: bool | None
+
+
+class SuspensionView(BaseModel):
+    """挂账."""
+
+    number: int
+    department: str | None
+    reason: str
+    until: LocalTime
+    asked_at: LocalTime
+    approved: bool | None
+    approved_by: str
+    began_at: LocalTime | None
+    ended_at: LocalTime | None
+
+
+class FollowUpView(BaseModel):
+    """后续跟踪."""
+
+    number: int
+    department: str
+    on: date
+    action: int
+    settled_at: LocalTime | None
+
+
+class OrderView(BaseModel):
+    """督办单."""
+
+    number: int
+    department: str
+    text: str
+    issued_at: LocalTime
+    answered_at: LocalTime | None
+    answer: str
+
+
+class VerdictView(BaseModel):
+    """One reviewer's decision."""
+
+    name: str
+    uphold: bool
+    grade: str | None
+    solved: bool | None
+    reason: str
+    at: LocalTime
+
+
+class AppealView(BaseModel):
+    """申诉."""
+
+    number: int
+    department: str
+    about: str
+    about_label: str
+    reason: str
+    appealed_at: LocalTime
+    verdicts: list[VerdictView]
+    decided_at: LocalTime | None
+    upheld: bool | None
+
+
+class LinkView(BaseModel):
+    """A case that belongs to this one."""
+
+    other: str
+    kind: str
+    kind_label: str
+    note: str
+    at: LocalTime
+
+
+class InstructionView(BaseModel):
+    """批示."""
+
+    by: str
+    text: str
+    department: str | None
+    at: LocalTime
+
+
+class ClosureView(BaseModel):
+    """How it ended, this time or before it was reopened."""
+
+    stage: str
+    at: LocalTime
+    reason: str
+    unrated: list[str]
+
+
+class ResponsibilityView(BaseModel):
+    """What the list said of the item when the case was opened; `missing_evidence` is what the lead still has to show."""
+
+    lead: str
+    cooperating: list[str]
+    township_duty: str
+    basis: str
+    closing_condition: str
+    evidence: list[str]
+    missing_evidence: list[str]
+    flow: list[str]
+
+
+class AdoptionView(BaseModel):
+    """How many running cases take newer terms on."""
+
+    district: str
+    policy_version: str
+    calendar_version: str
+    cases: int
 
 
 class AllowedAct(BaseModel):
@@ -133,6 +298,8 @@ class CaseView(BaseModel):
     township_name: str
     stage: str
     stage_label: str
+    direction: str
+    caller_office: str | None
     category: str
     category_label: str
     urgency: str
@@ -160,6 +327,21 @@ class CaseView(BaseModel):
     assignments: list[AssignmentView]
     clocks: list[ClockView]
     actions: list[ActionView]
+    responsibility: ResponsibilityView | None
+    urgency_justified: bool | None
+    recurs: list[str]
+    former: list[FormerView]
+    objections: list[ObjectionView]
+    extensions: list[ExtensionView]
+    suspensions: list[SuspensionView]
+    follow_ups: list[FollowUpView]
+    orders: list[OrderView]
+    appeals: list[AppealView]
+    links: list[LinkView]
+    instructions: list[InstructionView]
+    watchers: int
+    watching: bool
+    past_closures: list[ClosureView]
     allowed_acts: list[AllowedAct]
     pending_acts: list[PendingActView]
     policy_version: str
@@ -273,6 +455,8 @@ def case_view(
         township_name=terms.name(call.township),
         stage=state.stage.value,
         stage_label=words.STAGES[state.stage],
+        direction=call.direction.value,
+        caller_office=call.caller_office,
         category=call.category.value,
         category_label=words.CATEGORIES[call.category],
         urgency=call.urgency.value,
@@ -310,14 +494,38 @@ def case_view(
                 department=action.department,
                 description=action.description,
                 result=action.result,
+                attachments=[each.model_dump() for each in action.attachments],
                 follow_up_on=action.follow_up_on,
+                settles=action.settles,
                 at=action.at,
             )
             for action in state.actions
         ],
+        responsibility=_responsibility(state),
+        urgency_justified=state.urgency_justified,
+        recurs=list(call.recurs),
+        former=[_former(each, terms) for each in state.former],
+        objections=[
+            ObjectionView(**each.model_dump(), basis_label=words.BASES[each.basis])
+            for each in state.objections
+        ],
+        extensions=[
+            ExtensionView(**{**each.model_dump(), "add": str(each.add)}) for each in state.extensions
+        ],
+        suspensions=[SuspensionView(**each.model_dump()) for each in state.suspensions],
+        follow_ups=[FollowUpView(**each.model_dump()) for each in state.follow_ups],
+        orders=[OrderView(**each.model_dump()) for each in state.orders],
+        appeals=[
+            AppealView(**each.model_dump(), about_label=words.APPEALS[each.about]) for each in state.appeals
+        ],
+        links=[LinkView(**each.model_dump(), kind_label=words.LINKS[each.kind]) for each in state.links],
+        instructions=[InstructionView(**each.model_dump()) for each in state.instructions],
+        watchers=len(state.watchers),
+        watching=reader.id in state.watchers,
+        past_closures=[ClosureView(**each.model_dump()) for each in state.past_closures],
         allowed_acts=[
             AllowedAct(act=path_of(act), label=words.ACTS[act], department=department)
-            for act, department in allowed_acts(state, reader)
+            for act, department in allowed_acts(state, reader, now, terms)
         ],
         pending_acts=[
             PendingActView(
@@ -367,6 +575,27 @@ def audit_view(case_id: str, ledger: Sequence[tuple[str, str]]) -> AuditView:
     return AuditView(case_id=case_id, chain_whole=whole, head=previous, entries=entries)
 
 
+def _responsibility(state: CaseState) -> ResponsibilityView | None:
+    listed = state.call.responsibility
+    if listed is None:
+        return None
+    return ResponsibilityView(**listed.model_dump(), missing_evidence=list(missing_evidence(state)))
+
+
+def _former(each: Former, terms: Terms) -> FormerView:
+    department = each.assignment.department
+    return FormerView(
+        department=department,
+        department_name=terms.name(department),
+        by=each.by.value,
+        by_label=words.LEAVING[each.by],
+        left_at=each.left_at,
+        reason=each.reason,
+        successor=each.successor,
+        in_figures=each.in_figures,
+    )
+
+
 def _assignment(each: Assignment, shown: Sequence[ClockView], terms: Terms) -> AssignmentView:
     check_in = each.check_in
     return AssignmentView(
@@ -390,7 +619,12 @@ def _assignment(each: Assignment, shown: Sequence[ClockView], terms: Terms) -> A
         done_at=each.done_at,
         result=each.result,
         rating=_rating(each.rating) if each.rating else None,
+        corrected_rating=_rating(each.corrected) if each.corrected else None,
+        past_ratings=[_rating(rating) for rating in each.past_ratings],
         round=each.round,
+        resident=each.resident,
+        bound_by_ruling=each.bound,
+        exempted=each.exempted,
         clocks=[clock for clock in shown if clock.department == each.department],
     )
 
@@ -410,6 +644,8 @@ def _rating(rating: Rating) -> RatingView:
 
 def _clock(clock: Clock, now: datetime, share: float) -> ClockView:
     light = "red" if clock.is_red(now) else "yellow" if clock.is_yellow(now, share) else "green"
+    if clock.paused_at is not None:
+        light = "paused"
     return ClockView(
         kind=clock.kind.value,
         kind_label=words.CLOCKS[clock.kind],
@@ -418,9 +654,13 @@ def _clock(clock: Clock, now: datetime, share: float) -> ClockView:
         started_at=clock.started_at,
         due_at=clock.due_at,
         estimated=clock.estimated,
+        yellow_at=clock.yellow_at,
         ended_at=clock.ended_at,
+        paused_at=clock.paused_at,
         light=light,
         escalation_level=max(clock.fired, default=0),
+        gross_seconds=int(clock.gross(now).total_seconds()),
+        net_seconds=int(clock.net(now).total_seconds()),
     )
 
 

@@ -10,6 +10,7 @@ from domain.case import (
     ActionKind,
     Actor,
     Assignment,
+    Attachment,
     CallDetails,
     CaseId,
     CaseState,
@@ -20,6 +21,7 @@ from domain.case import (
     OrganisationCode,
     PersonId,
     Post,
+    Responsibility,
     Role,
 )
 from domain.commands import (
@@ -28,29 +30,39 @@ from domain.commands import (
     ConfirmCheckIn,
     Dispatch,
     Rate,
+    Release,
     ReportDone,
     Sign,
     TakeAction,
 )
-from domain.district import District, Item, Organisation, OrganisationKind, Person, Terms, Tier
+from domain.district import District, Item, Organisation, OrganisationKind, Person, Station, Terms, Tier
 from domain.events import Entry, Event
-from domain.lifecycle import decide, evolve, open_case, overdue
+from domain.lifecycle import decide, evolve, open_case, overdue, terms_after
 from domain.policy import (
+    AppealLimit,
     ByUrgency,
     CheckInLimit,
+    ExtensionLimit,
     Ladder,
     LimitClass,
     Limits,
     Order,
     Policy,
+    QuietHours,
     Receiver,
+    Recurrence,
+    ReopenLimit,
     Rung,
+    SuspensionLimit,
+    YellowWarning,
 )
 
 DISTRICT = "sample"
 TOWN, OTHER_TOWN = OrganisationCode("town"), OrganisationCode("other-town")
 ECOLOGY, POLICE, MARKET = (OrganisationCode(code) for code in ("ecology", "police", "market"))
 DEPARTMENTS = (ECOLOGY, POLICE, MARKET)
+HOUSING = OrganisationCode("housing")
+"""A department that is called to no case by itself: somebody to hand a matter to."""
 
 
 def limit(**amount: float) -> Limit:
@@ -119,11 +131,78 @@ ORGANISATIONS = (
     _office("ecology", "生态环境分局", OrganisationKind.DEPARTMENT, Tier.ON_CALL),
     _office("police", "公安分局", OrganisationKind.DEPARTMENT, Tier.RESIDENT),
     _office("market", "市场监管局", OrganisationKind.DEPARTMENT, Tier.RESIDENT),
+    _office("housing", "住建局", OrganisationKind.DEPARTMENT, Tier.ON_CALL),
     _office("platform", "响应平台", OrganisationKind.PLATFORM),
     _office("coordination", "区协调小组", OrganisationKind.COORDINATION_GROUP),
     _office("city", "市协调小组", OrganisationKind.CITY),
 )
 TERMS = Terms(policy=POLICY, calendar=CALENDAR, organisations=ORGANISATIONS)
+"""The straight path only: what a case opened under the first release carries."""
+
+_GROUP_IS_LATE = Rung(
+    level=1, after=limit(minutes=0), order=Order.REMINDER, receivers=(Receiver.COORDINATOR,)
+)
+FULL_POLICY = POLICY.model_copy(
+    update={
+        "version": "sample-2",
+        "limits": POLICY.limits.model_copy(
+            update={
+                "release": limit(working_hours=1),
+                "review": limit(working_days=1),
+                "admission": limit(working_days=1),
+                "objection": limit(working_hours=1),
+                "ruling": limit(working_days=1),
+                "answer": limit(working_hours=4),
+                "follow_up": limit(working_days=1),
+                "extension": ExtensionLimit(most=2),
+                "suspension": SuspensionLimit(longest=limit(days=365)),
+                "reopen": ReopenLimit(within=limit(days=7)),
+                "appeal": AppealLimit(within=limit(working_days=5), review=limit(working_days=5)),
+            }
+        ),
+        "ladder": POLICY.ladder.model_copy(
+            update={
+                "order": (_GROUP_IS_LATE,),
+                "township": (
+                    Rung(
+                        level=1,
+                        after=limit(minutes=0),
+                        order=Order.REMINDER,
+                        receivers=(Receiver.TOWNSHIP,),
+                    ),
+                ),
+                "group": (_GROUP_IS_LATE,),
+            }
+        ),
+        "warning": YellowWarning(receivers=(Receiver.DUTY_OFFICER,)),
+        "quiet_hours": QuietHours(start=time(22), end=time(7)),
+        "recurrence": Recurrence(within=limit(days=90)),
+    }
+)
+FULL_TERMS = Terms(
+    policy=FULL_POLICY,
+    calendar=CALENDAR,
+    organisations=ORGANISATIONS,
+    stations=(Station(department=POLICE, township=TOWN),),
+)
+"""Every step of the mechanism."""
+LISTED = Responsibility(
+    lead=ECOLOGY,
+    cooperating=(POLICE, MARKET),
+    township_duty="排查上报,配合现场整治",
+    basis="《中华人民共和国环境保护法》",
+    closing_condition="污染源已关停或拆除",
+    evidence=("现场照片", "处置文书"),
+    flow=("吹哨", "派单", "报到", "整治", "评价"),
+)
+
+
+def shown(*names: str) -> tuple[Attachment, ...]:
+    """Return attachments that show these pieces of evidence; all that the item asks for when none is named."""
+    return tuple(
+        Attachment(name=f"{name}.jpg", sha256="0" * 64, size=1, evidence=name)
+        for name in names or LISTED.evidence
+    )
 
 
 def actor(role: Role, organisation: str, *, township: str | None = None, district: str = DISTRICT) -> Actor:
@@ -144,7 +223,15 @@ OTHER_TOWN_OFFICER = actor(Role.TOWNSHIP_OFFICER, "other-town")
 DISPATCHER = actor(Role.DISPATCHER, "platform")
 COORDINATOR = actor(Role.COORDINATOR, "coordination")
 OFFICERS = {department: actor(Role.DEPARTMENT_OFFICER, department) for department in DEPARTMENTS}
-HEADS = {department: actor(Role.DEPARTMENT_HEAD, department) for department in DEPARTMENTS}
+OFFICERS[HOUSING] = actor(Role.DEPARTMENT_OFFICER, HOUSING)
+HEADS = {department: actor(Role.DEPARTMENT_HEAD, department) for department in (*DEPARTMENTS, HOUSING)}
+RESIDENT = actor(Role.RESIDENT_OFFICER, POLICE, township=TOWN)
+LEADER = actor(Role.LEADER, "city")
+SUPERVISOR = actor(Role.SUPERVISOR, "city")
+OTHER_SUPERVISOR = SUPERVISOR.model_copy(update={"id": PersonId("other-supervisor"), "name": "另一督查"})
+ADMINISTRATOR = actor(Role.ADMINISTRATOR, "platform")
+CITIZEN = actor(Role.CITIZEN, TOWN)
+GRID_WORKER = actor(Role.GRID_WORKER, TOWN)
 
 
 def call_details(**changes: Any) -> CallDetails:
@@ -161,11 +248,16 @@ def call_details(**changes: Any) -> CallDetails:
 
 
 def opening(
-    at: datetime, *, case_id: str = "sample-20260304-aaaaaa", terms: Terms = TERMS, **changes: Any
+    at: datetime,
+    *,
+    case_id: str = "sample-20260304-aaaaaa",
+    terms: Terms = TERMS,
+    caller: Actor = TOWN_OFFICER,
+    **changes: Any,
 ) -> Entry:
     """Return the first entry of a case."""
-    called = open_case(call_details(**changes), at, terms)
-    return audit.chain(CaseId(case_id), [called], after=None, at=at, by=TOWN_OFFICER)[0]
+    called = open_case(call_details(**changes), at, terms, caller=caller)
+    return audit.chain(CaseId(case_id), [called], after=None, at=at, by=caller)[0]
 
 
 class Play:
@@ -193,7 +285,12 @@ class Play:
         """Do the act now, or raise what the rules say."""
         self.at(self.now)
         self._append(decide(self.state, command, self.now, self.terms), by=command.by)
+        self.terms = terms_after(self.entries[-1], self.terms)
         return self.at(self.now)
+
+    def release(self) -> Self:
+        """Let the township's approver release the call."""
+        return self.do(Release(by=TOWN_APPROVER))
 
     def dispatch(self, *departments: OrganisationCode) -> Self:
         """Dispatch to these; the first leads."""
@@ -233,7 +330,17 @@ class Play:
     def done(self, *departments: OrganisationCode) -> Self:
         """Let these, or all, report done."""
         for department in departments or self.state.departments():
-            self.do(ReportDone(by=OFFICERS[department], department=department, result="办理完成"))
+            listed = self.state.call.responsibility
+            leads = self.assignment(department).lead
+            attachments = shown(*listed.evidence) if listed and leads else ()
+            self.do(
+                ReportDone(
+                    by=OFFICERS[department],
+                    department=department,
+                    result="办理完成",
+                    attachments=attachments,
+                )
+            )
         return self
 
     def rate(self, *departments: OrganisationCode, solved: bool = True) -> Self:
@@ -288,7 +395,7 @@ def person(
     )
 
 
-def district(code: str = DISTRICT, prefix: str = "") -> District:
+def district(code: str = DISTRICT, prefix: str = "", policy: Policy = POLICY) -> District:
     """Return a whole district with everybody whom the mechanism needs."""
     people = [
         person(f"{prefix}town-officer", Role.TOWNSHIP_OFFICER, "town", district=code),
@@ -301,13 +408,16 @@ def district(code: str = DISTRICT, prefix: str = "") -> District:
         person(f"{prefix}auditor", Role.AUDITOR, "platform", district=code),
         person(f"{prefix}administrator", Role.ADMINISTRATOR, "platform", district=code),
         person(f"{prefix}citizen", Role.CITIZEN, "town", district=code),
+        person(f"{prefix}grid-worker", Role.GRID_WORKER, "town", district=code),
+        person(f"{prefix}supervisor", Role.SUPERVISOR, "city", district=code),
+        person(f"{prefix}second-supervisor", Role.SUPERVISOR, "city", district=code),
         person(f"{prefix}channel", Role.INTEGRATION, "platform", district=code),
         person(f"{prefix}police-resident", Role.RESIDENT_OFFICER, "police", township="town", district=code),
         person(
             f"{prefix}police-elsewhere", Role.RESIDENT_OFFICER, "police", township="other-town", district=code
         ),
     ]
-    for department in DEPARTMENTS:
+    for department in (*DEPARTMENTS, HOUSING):
         people += [
             person(
                 f"{prefix}{department}-officer",
@@ -322,7 +432,7 @@ def district(code: str = DISTRICT, prefix: str = "") -> District:
     return District(
         code=code,
         name="示例区",
-        policy=POLICY,
+        policy=policy,
         calendar=CALENDAR,
         organisations=ORGANISATIONS,
         people=tuple(people),
@@ -336,6 +446,20 @@ def district(code: str = DISTRICT, prefix: str = "") -> District:
                 primary=ECOLOGY,
                 cooperating=(POLICE,),
                 limit_class=LimitClass.HARD,
+            ),
+            Item(
+                code="scattered",
+                field="生态环境",
+                category=Category.ENFORCEMENT,
+                name="散乱污企业联合整治",
+                primary=LISTED.lead,
+                cooperating=LISTED.cooperating,
+                township_duty=LISTED.township_duty,
+                basis=LISTED.basis,
+                closing_condition=LISTED.closing_condition,
+                evidence=LISTED.evidence,
+                flow=LISTED.flow,
+                limit_class=LimitClass.ORDINARY,
             ),
         ),
         catalogue_version="sample-1",

@@ -5,9 +5,10 @@ loop, the ledger in order, and what operators see. A refused act is refused in t
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -16,19 +17,43 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from domain import audit, clocks, commands, words
     from domain.case import Actor, CaseState
-    from domain.commands import AnyCommand
+    from domain.commands import AdoptTerms, AnyCommand
     from domain.errors import DomainError
     from domain.events import Entry, Event
-    from domain.lifecycle import decide, evolve, overdue
-    from domain.ports import Carried, CaseStart, Receipt, Recorded, RecordRequest
+    from domain.lifecycle import decide, evolve, overdue, terms_after
+    from domain.ports import LATEST_SHOWN, Carried, CaseStart, Receipt, Recorded, RecordRequest
     from workflows import names
 
 _PROMPT_RECORD = timedelta(seconds=3)
 """How long an act waits for the ledger; after that the ledger catches up by itself."""
-_LATEST_SHOWN = 8
 _RECEIPTS_KEPT = 200
+_REOPENING_WITHIN = timedelta(minutes=10)
 _CATCH_UP_TRY = timedelta(seconds=30)
 _CATCH_UP_PAUSE = timedelta(seconds=30)
+
+
+def _update(command: type[AnyCommand]) -> tuple[Any, Any]:
+    """Return the update of an act, and its validator; Temporal reads names and types from the functions.
+
+    `Any`: the decorated function has the library's own type, which knows its class only once that exists.
+    """
+
+    async def handler(self: "Case", command: AnyCommand) -> Receipt:
+        return await self._act(command)
+
+    def validator(self: "Case", command: AnyCommand) -> None:
+        self._check(command)
+
+    for function, name, answer in (
+        (handler, command.act.value, Receipt),
+        (validator, f"_may_{command.act.value}", None),
+    ):
+        function.__name__ = name
+        function.__qualname__ = f"Case.{name}"
+        function.__annotations__ = {"command": command, "return": answer}
+    handler.__doc__ = words.ACTS[command.act]
+    update = workflow.update(handler)
+    return update, update.validator(validator)
 
 
 @workflow.defn(name=names.CASE, failure_exception_types=[DomainError])
@@ -38,6 +63,7 @@ class Case:
     @workflow.init
     def __init__(self, start: CaseStart) -> None:
         self._terms = start.terms
+        self._reopening = start.carried is not None and start.carried.state.is_settled
         self._last = start.carried.last if start.carried else start.opened
         self._state = start.carried.state if start.carried else evolve(None, start.opened)
         self._latest = list(start.carried.latest) if start.carried else [start.opened]
@@ -53,9 +79,15 @@ class Case:
 
     @workflow.run
     async def run(self, start: CaseStart) -> str:
-        """Keep the clocks until the case is over, then see the ledger whole; return the stage that it ended in."""
+        """Keep the clocks until nothing of the case runs, then see the ledger whole; return the stage that it ended in.
+
+        A run that was opened for an act on a case that had ended gives that act time to arrive.
+        """
         del start  # taken in by __init__, which runs before any update does
-        while not self._state.is_over:
+        if self._reopening:
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(lambda: not self._state.is_settled, timeout=_REOPENING_WITHIN)
+        while not self._state.is_settled:
             self._alarm_rang = False
             self._apply_overdue()
             self._set_alarm()
@@ -71,113 +103,36 @@ class Case:
 
     # --- acts ----------------------------------------------------------------------------------------------
 
-    @workflow.update
-    async def dispatch(self, command: commands.Dispatch) -> Receipt:
-        """派单."""
-        return await self._act(command)
-
-    @dispatch.validator
-    def _may_dispatch(self, command: commands.Dispatch) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def refuse(self, command: commands.Refuse) -> Receipt:
-        """退回."""
-        return await self._act(command)
-
-    @refuse.validator
-    def _may_refuse(self, command: commands.Refuse) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def cancel(self, command: commands.Cancel) -> Receipt:
-        """撤销."""
-        return await self._act(command)
-
-    @cancel.validator
-    def _may_cancel(self, command: commands.Cancel) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def sign(self, command: commands.Sign) -> Receipt:
-        """签收."""
-        return await self._act(command)
-
-    @sign.validator
-    def _may_sign(self, command: commands.Sign) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def check_in(self, command: commands.CheckIn) -> Receipt:
-        """报到."""
-        return await self._act(command)
-
-    @check_in.validator
-    def _may_check_in(self, command: commands.CheckIn) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def confirm_check_in(self, command: commands.ConfirmCheckIn) -> Receipt:
-        """确认报到."""
-        return await self._act(command)
-
-    @confirm_check_in.validator
-    def _may_confirm_check_in(self, command: commands.ConfirmCheckIn) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def dispute_check_in(self, command: commands.DisputeCheckIn) -> Receipt:
-        """报到异议."""
-        return await self._act(command)
-
-    @dispute_check_in.validator
-    def _may_dispute_check_in(self, command: commands.DisputeCheckIn) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def plan(self, command: commands.Plan) -> Receipt:
-        """方案."""
-        return await self._act(command)
-
-    @plan.validator
-    def _may_plan(self, command: commands.Plan) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def action(self, command: commands.TakeAction) -> Receipt:
-        """联合执法."""
-        return await self._act(command)
-
-    @action.validator
-    def _may_action(self, command: commands.TakeAction) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def done(self, command: commands.ReportDone) -> Receipt:
-        """办理完成."""
-        return await self._act(command)
-
-    @done.validator
-    def _may_done(self, command: commands.ReportDone) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def rate(self, command: commands.Rate) -> Receipt:
-        """评价."""
-        return await self._act(command)
-
-    @rate.validator
-    def _may_rate(self, command: commands.Rate) -> None:
-        self._check(command)
-
-    @workflow.update
-    async def rework(self, command: commands.Rework) -> Receipt:
-        """重办."""
-        return await self._act(command)
-
-    @rework.validator
-    def _may_rework(self, command: commands.Rework) -> None:
-        self._check(command)
+    # One named update an act, so that the history reads like the case file.
+    release, _may_release = _update(commands.Release)
+    refuse, _may_refuse = _update(commands.Refuse)
+    dispatch, _may_dispatch = _update(commands.Dispatch)
+    sign, _may_sign = _update(commands.Sign)
+    object, _may_object = _update(commands.Object)
+    adjudicate, _may_adjudicate = _update(commands.Adjudicate)
+    transfer, _may_transfer = _update(commands.Transfer)
+    check_in, _may_check_in = _update(commands.CheckIn)
+    confirm_check_in, _may_confirm_check_in = _update(commands.ConfirmCheckIn)
+    dispute_check_in, _may_dispute_check_in = _update(commands.DisputeCheckIn)
+    plan, _may_plan = _update(commands.Plan)
+    action, _may_action = _update(commands.TakeAction)
+    done, _may_done = _update(commands.ReportDone)
+    rate, _may_rate = _update(commands.Rate)
+    rework, _may_rework = _update(commands.Rework)
+    extend, _may_extend = _update(commands.Extend)
+    decide_extension, _may_decide_extension = _update(commands.DecideExtension)
+    suspend, _may_suspend = _update(commands.Suspend)
+    decide_suspension, _may_decide_suspension = _update(commands.DecideSuspension)
+    resume, _may_resume = _update(commands.Resume)
+    link, _may_link = _update(commands.LinkCase)
+    watch, _may_watch = _update(commands.Watch)
+    instruct, _may_instruct = _update(commands.Instruct)
+    answer_order, _may_answer_order = _update(commands.AnswerOrder)
+    cancel, _may_cancel = _update(commands.Cancel)
+    reopen, _may_reopen = _update(commands.Reopen)
+    appeal, _may_appeal = _update(commands.FileAppeal)
+    decide_appeal, _may_decide_appeal = _update(commands.DecideAppeal)
+    adopt_terms, _may_adopt_terms = _update(commands.AdoptTerms)
 
     @workflow.query
     def state(self) -> CaseState:
@@ -207,6 +162,8 @@ class Case:
         now = self._now()
         self._apply_overdue()
         self._append(decide(self._state, command, now, self._terms), by=command.by, key=command.key)
+        if isinstance(command, AdoptTerms):
+            self._terms = terms_after(self._last, self._terms)
         self._apply_overdue()  # an act may let a clock run on whose limit has passed already
         receipt = Receipt(
             sequence=self._last.sequence,
@@ -253,7 +210,7 @@ class Case:
         A timer that an act has made needless is left alone: cancelling and setting another costs two events an act.
         """
         due = clocks.next_due(self._state, self._terms)
-        if due is None or self._state.is_over:
+        if due is None:
             return
         rings_at = due + clocks.wake_delay(self._state.case_id, self._terms.policy.wake_spread)
         if rings_at < min(self._alarms, default=rings_at + timedelta(1)):
@@ -269,7 +226,7 @@ class Case:
     def _something_to_do(self) -> bool:
         return (
             self._alarm_rang
-            or self._state.is_over
+            or self._state.is_settled
             or (self._behind and self._catching_up is None)
             or self._may_continue_as_new()
         )
@@ -282,7 +239,7 @@ class Case:
             self._state = evolve(self._state, entry)
             self._last = entry
         self._unrecorded += entries
-        self._latest = [*self._latest, *entries][-_LATEST_SHOWN:]
+        self._latest = [*self._latest, *entries][-LATEST_SHOWN:]
 
     async def _record_promptly(self) -> None:
         """Write what is new into the ledger by a local activity; if that fails, hand over to the catching-up."""
@@ -343,7 +300,7 @@ class Case:
         """Whether the history is long, and nothing is under way; while the ledger is away the clocks go on here."""
         return (
             workflow.info().is_continue_as_new_suggested()
-            and not self._state.is_over
+            and not self._state.is_settled
             and not self._unrecorded
             and workflow.all_handlers_finished()
         )
