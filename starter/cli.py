@@ -1,6 +1,7 @@
 """The command line. What people read is Chinese; exit statuses are for scripts."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.commands import Act
+from domain.district import AdoptionScope
 from domain.errors import DomainError
 from domain.words import ACTS
+from starter.bodies import BODIES
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -31,6 +34,9 @@ app.add_typer(district_app, name="district")
 
 out = Console()
 err = Console(stderr=True)
+
+Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
+LOCAL = "http://127.0.0.1:8030"
 
 DEFAULT_DATA = Path(".shaodao")
 DEFAULT_DISTRICTS = Path(__file__).resolve().parent.parent / "districts"
@@ -262,6 +268,47 @@ def district_load(
     out.print("已装载。新案件适用新数据,在办案件沿用立案时的版本。")
 
 
+PRESETS = DEFAULT_DISTRICTS / "presets"
+
+
+@district_app.command("presets")
+def district_presets() -> None:
+    """列出政策预设(含来源说明)。"""
+    table = Table()
+    table.add_column("名称", no_wrap=True)
+    table.add_column("说明", overflow="fold")
+    for file in sorted(PRESETS.glob("*.toml")):
+        lines = itertools.takewhile(lambda line: line.startswith("#"), file.read_text("utf-8").splitlines())
+        table.add_row(file.stem, "\n".join(line.lstrip("# ") for line in lines))
+    out.print(table)
+
+
+@district_app.command("preset")
+def district_preset(name: Annotated[str, typer.Argument(help="预设名称,见 district presets。")]) -> None:
+    """输出一个政策预设:shaodao district preset default > districts/代码/policy.toml。"""
+    file = PRESETS / f"{name}.toml"
+    if file.parent != PRESETS or not file.is_file():
+        known = "、".join(sorted(each.stem for each in PRESETS.glob("*.toml")))
+        err.print(f"[red]没有名为“{name}”的预设;可用的为:{known}。[/red]")
+        raise typer.Exit(1)
+    sys.stdout.write(file.read_text("utf-8"))
+
+
+@district_app.command("apply")
+def district_apply(
+    scope: Annotated[AdoptionScope, typer.Option(help="calendar 工作日历、policy 政策、all 二者。")],
+    reason: Annotated[str, typer.Option(help="依据,记入每个案件的台账。")],
+    district: Annotated[str | None, typer.Option(help="区(市)代码;默认为本人所在区(市)。")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """对全部在办案件适用已装载的新版政策或日历:逐案重算时限并记入台账。"""
+    body = {"scope": scope, "reason": reason} | ({"district": district} if district else {})
+    done = _request(url, "POST", "/policy/adoptions", body=body)
+    out.print(
+        f"已受理:{done['cases']} 件在办案件将适用政策 {done['policy_version']}、日历 {done['calendar_version']}。"
+    )
+
+
 def _use_data(data: Path) -> None:
     """Take database and secret from an embedded stack's folder, unless the environment names others."""
     secret, database = data / "secret", data / "shaodao.db"
@@ -286,9 +333,6 @@ class _store:  # noqa: N801 - reads as a function: `async with _store() as store
 
 
 # --- cases -------------------------------------------------------------------------------------------------
-
-Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
-LOCAL = "http://127.0.0.1:8030"
 
 
 def _request(
@@ -385,7 +429,7 @@ def _add_act(act: Act) -> None:
         out.print(f"已办理。案件 {case['case_id']} 当前:{case['stage_label']}")
 
 
-for each_act in Act:
+for each_act in BODIES:
     _add_act(each_act)
 
 
