@@ -75,10 +75,7 @@ _SPECIAL_MISTAKES = {
     "on": ("date", "应为日期,例如 2026-07-20。"),
     "kind": ("kind", "应为 off(放假)、working(上班)或 emergency(应急)。"),
     "reason": ("reason", "请写明原因。"),
-    "hours": (
-        "hours",
-        '应为先后有序、互不重叠的时段,例如 [["00:00", "24:00"]];放假(off)的日子不能有办公时段。',
-    ),
+    "hours": ("hours", '应为时段列表,例如 [["00:00", "24:00"]]。'),
 }
 
 
@@ -509,8 +506,12 @@ def _special_days(written: Any, years: Sequence[int], say: Callable[[str, str], 
         try:
             day = SpecialDay.model_validate({**each, "on": _plain_date(each.get("date"))})
         except ValidationError as error:
-            for field_name in dict.fromkeys(str(mistake["loc"][0]) for mistake in error.errors()):
-                key, message = _SPECIAL_MISTAKES[field_name]
+            mistakes: dict[str, str] = {}
+            for mistake in error.errors():
+                key, words = _SPECIAL_MISTAKES[str(mistake["loc"][0])]
+                ours = mistake["type"] == "value_error"  # our own validators already speak Chinese
+                mistakes.setdefault(key, f"{mistake['ctx']['error']}。" if ours else words)
+            for key, message in mistakes.items():
                 say(f"{place} {key}", message)
             continue
         if day.on in found:
