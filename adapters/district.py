@@ -498,13 +498,19 @@ def _special_days(written: Any, years: Sequence[int], say: Callable[[str, str], 
     if not isinstance(written, list) or not all(isinstance(each, dict) for each in written):
         say("calendar.special", "应为 [[calendar.special]] 表。")
         return []
-    found: dict[date, SpecialDay] = {}
+    found: list[SpecialDay] = []
+    seen: set[date] = set()
     for position, each in enumerate(written, start=1):
-        place = f"calendar.special 第 {position} 项"
+        place, on = f"calendar.special 第 {position} 项", _plain_date(each.get("date"))
         for key in sorted(each.keys() - set(_SPECIAL_KEYS)):
             say(f"{place} {key}", f"没有这一项,只有 {'、'.join(_SPECIAL_KEYS)}。")
+        if on in seen:
+            say(f"{place} date", f"{on} 重复,同一天只能有一项。")
+        if on and years and on.year not in range(min(years), max(years) + 1):
+            say(f"{place} date", f"{on} 不在 calendar.years 所列年份之内。")
+        seen |= {on} if on else set()
         try:
-            day = SpecialDay.model_validate({**each, "on": _plain_date(each.get("date"))})
+            found.append(SpecialDay.model_validate({**each, "on": on}))
         except ValidationError as error:
             mistakes: dict[str, str] = {}
             for mistake in error.errors():
@@ -513,13 +519,7 @@ def _special_days(written: Any, years: Sequence[int], say: Callable[[str, str], 
                 mistakes.setdefault(key, f"{mistake['ctx']['error']}。" if ours else words)
             for key, message in mistakes.items():
                 say(f"{place} {key}", message)
-            continue
-        if day.on in found:
-            say(f"{place} date", f"{day.on} 重复,同一天只能有一项。")
-        elif years and day.on.year not in range(min(years), max(years) + 1):
-            say(f"{place} date", f"{day.on} 不在 calendar.years 所列年份之内。")
-        found[day.on] = day
-    return list(found.values())
+    return found
 
 
 def _plain_date(value: Any) -> date | None:

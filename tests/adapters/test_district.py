@@ -192,6 +192,18 @@ def test_special_days_are_read_and_show_in_the_calendars_version(folder: Path) -
     assert read_district(SAMPLE).calendar.special_days == ()
 
 
+def test_the_example_in_the_documents_is_right(folder: Path) -> None:
+    document = (SAMPLE.parent.parent / "docs" / "districts.md").read_text("utf-8")
+    _, _, rest = document.partition("```toml\n")
+    example, _, _ = rest.partition("```")
+    add_special_days(folder, example)
+    assert [day.kind for day in read_district(folder).calendar.special_days] == [
+        "off",
+        "working",
+        "emergency",
+    ]
+
+
 def test_every_mistake_in_special_days_is_named_by_position_and_key_all_at_once(folder: Path) -> None:
     path = folder / "policy.toml"
     path.write_text(path.read_text("utf-8").replace('"13:30"', '"11:30"'), "utf-8")
@@ -211,7 +223,6 @@ reason = "重复"
 
 [[calendar.special]]
 date = 2062-07-20
-kind = "off"
 reason = "年份"
 hour = "08:30"
 
@@ -240,6 +251,7 @@ hours = [["8:30", "24:30"]]
         "policy.toml calendar.special 第 4 项 date 列:2026-07-15 重复,同一天只能有一项。",
         "policy.toml calendar.special 第 5 项 hour 列:没有这一项,只有 date、kind、reason、hours。",
         "policy.toml calendar.special 第 5 项 date 列:2062-07-20 不在 calendar.years 所列年份之内。",
+        "policy.toml calendar.special 第 5 项 kind 列:应为 off(放假)、working(上班)或 emergency(应急)。",
         "policy.toml calendar.special 第 6 项 hours 列:放假(off)的日子不能有办公时段。",
         "policy.toml calendar.special 第 7 项 date 列:应为日期,例如 2026-07-20。",
         "policy.toml calendar.special 第 7 项 hours 列:办公时段须先后有序、互不重叠。",

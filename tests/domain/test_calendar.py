@@ -235,6 +235,18 @@ def test_answers_do_not_depend_on_what_was_asked_before() -> None:
     assert [ask(WorkCalendar(WITH_SPECIAL_DAYS)) for ask in questions] == first
 
 
+@pytest.mark.parametrize("end", ["2027-12-30 08:31", "2027-12-31 17:30", "2028-01-03 08:31"])
+def test_deadlines_around_the_end_of_the_years_laid_out_so_far_are_right(end: str) -> None:
+    start, clerk = shanghai("2026-03-04 10:00"), ByDay(YEAR_2026)
+    calendar = WorkCalendar(YEAR_2026)
+    assert calendar.in_office_hours(start)
+    amount = clerk.between(start, shanghai(end))
+    assert calendar.add_working_time(start, amount) == shanghai(end)
+    fresh = WorkCalendar(YEAR_2026)
+    assert fresh.in_office_hours(start)
+    assert fresh.next_office_moment(shanghai("2027-12-31 18:00")) == shanghai("2028-01-03 08:30")
+
+
 def test_threads_that_ask_one_calendar_at_once_get_the_same_answers() -> None:
     calendar, barrier = WorkCalendar(WITH_SPECIAL_DAYS), Barrier(4)
     starts = [
