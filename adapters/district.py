@@ -5,8 +5,9 @@ import hashlib
 import io
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from python_calamine import CalamineWorkbook
 
 from adapters.holidays import calendar_for
-from domain.calendar import CalendarData, Limit
+from domain.calendar import CalendarData, Limit, SpecialDay
 from domain.case import Category, Post, Role
 from domain.district import Code, District, Item, Organisation, OrganisationKind, Person, Tier
 from domain.errors import DomainError
@@ -67,6 +68,15 @@ _KINDS_OF_ROLE = {
     Role.INTEGRATION: {OrganisationKind.PLATFORM},
 }
 _CODE: TypeAdapter[str] = TypeAdapter(Code)
+_YEARS = range(2001, 2101)
+"""From the first notice that is known to where the `holidays` library ends; anything else is a slip of the pen."""
+_SPECIAL_KEYS = ("date", "kind", "reason", "hours")
+_SPECIAL_MISTAKES = {
+    "on": ("date", "应为日期,例如 2026-07-20。"),
+    "kind": ("kind", "应为 off(放假)、working(上班)或 emergency(应急)。"),
+    "reason": ("reason", "请写明原因。"),
+    "hours": ("hours", '应为时段列表,例如 [["00:00", "24:00"]]。'),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,25 +458,78 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _calendar(content: dict[str, Any], wrong: Any) -> CalendarData | None:
-    years = content.get("calendar", {}).get("years")
-    if not isinstance(years, list) or not years or not all(isinstance(year, int) for year in years):
-        wrong("calendar.years", "应为年份列表,例如 [2026, 2027]。")
-        return None
-    hours = content.get("office", {}).get("hours")
+    told: list[str] = []
+
+    def say(column: str, message: str) -> None:
+        told.append(column)
+        wrong(column, message)
+
+    tables: dict[str, dict[str, Any]] = {}
+    for key in ("calendar", "office"):
+        table = content.get(key, {})
+        if not isinstance(table, dict):
+            say(key, f"应为 [{key}] 表。")
+        tables[key] = table if isinstance(table, dict) else {}
+    years = tables["calendar"].get("years")
+    if not isinstance(years, list) or not years or not all(type(year) is int for year in years):
+        say("calendar.years", "应为年份列表,例如 [2026, 2027]。")
+        years = []
+    elif unheard := sorted({year for year in years if year not in _YEARS}):
+        say("calendar.years", f"{'、'.join(map(str, unheard))} 不在 {_YEARS[0]} 至 {_YEARS[-1]} 年之间。")
+    office_hours: tuple[tuple[time, time], ...] = ()
     try:
-        empty = CalendarData.model_validate(
+        office_hours = CalendarData.model_validate(
             {
                 "version": "-",
-                "office_hours": hours,
+                "office_hours": tables["office"].get("hours"),
                 "days_off": (),
                 "make_up_days": (),
                 "published_until": "2000-01-01",
             }
-        )
+        ).office_hours
     except ValidationError:
-        wrong("office.hours", '应为先后有序、互不重叠的时段,例如 [["08:30", "12:00"], ["13:30", "17:30"]]。')
-        return None
-    return calendar_for(years, empty.office_hours)
+        say("office.hours", '应为先后有序、互不重叠的时段,例如 [["08:30", "12:00"], ["13:30", "17:30"]]。')
+    special = _special_days(tables["calendar"].get("special", []), years, say)
+    return None if told else calendar_for(years, office_hours, special)
+
+
+def _special_days(written: Any, years: Sequence[int], say: Callable[[str, str], None]) -> list[SpecialDay]:
+    """Read the district's own days; each mistake is named with the position of its table, counted from 1, and its key."""
+    if not isinstance(written, list) or not all(isinstance(each, dict) for each in written):
+        say("calendar.special", "应为 [[calendar.special]] 表。")
+        return []
+    found: list[SpecialDay] = []
+    seen: set[date] = set()
+    for position, each in enumerate(written, start=1):
+        place, on = f"calendar.special 第 {position} 项", _plain_date(each.get("date"))
+        for key in sorted(each.keys() - set(_SPECIAL_KEYS)):
+            say(f"{place} {key}", f"没有这一项,只有 {'、'.join(_SPECIAL_KEYS)}。")
+        if on in seen:
+            say(f"{place} date", f"{on} 重复,同一天只能有一项。")
+        if on and years and on.year not in range(min(years), max(years) + 1):
+            say(f"{place} date", f"{on} 不在 calendar.years 所列年份之内。")
+        seen |= {on} if on else set()
+        try:
+            found.append(SpecialDay.model_validate({**each, "on": on}))
+        except ValidationError as error:
+            mistakes: dict[str, str] = {}
+            for mistake in error.errors():
+                key, words = _SPECIAL_MISTAKES[str(mistake["loc"][0])]
+                ours = mistake["type"] == "value_error"  # our own validators already speak Chinese
+                mistakes.setdefault(key, f"{mistake['ctx']['error']}。" if ours else words)
+            for key, message in mistakes.items():
+                say(f"{place} {key}", message)
+    return found
+
+
+def _plain_date(value: Any) -> date | None:
+    """Return a date that is written as one; numbers and moments are none."""
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            return None
+    return value if type(value) is date else None
 
 
 def _in_chinese(kind: str, told: str) -> str:

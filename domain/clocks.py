@@ -44,15 +44,17 @@ def check_in_due(at: datetime, calendar: WorkCalendar, limit: CheckInLimit, urge
     """Return when a department must have checked in by the rule, without a wish of the township.
 
     Args:
-        at: dispatch; compared in Asia/Shanghai. Exactly at the cut-off counts as before it.
+        at: dispatch; compared in Asia/Shanghai. Exactly at the cut-off counts as before it; on a day whose office
+            hours end earlier, what comes when they are over is for the next working day.
 
     Source: 同日报到, seed; cut-off and morning hour: district policy, domain.md §4.
     """
     if urgency is Urgency.URGENT:
         return calendar.due(at, limit.urgent)
     local = at.astimezone(SHANGHAI)
-    if calendar.is_working_day(local.date()) and local.time() <= limit.cut_off:
-        due = calendar.closing(local.date())
+    closing = calendar.closing(local.date())
+    if calendar.is_working_day(local.date()) and local.time() <= limit.cut_off and at < closing:
+        due = closing
     else:
         next_day = calendar.next_working_day(local.date())
         due = datetime.combine(next_day, limit.next_day_by, SHANGHAI)

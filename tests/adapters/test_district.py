@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,134 @@ def test_a_table_that_is_not_utf_8_or_has_other_columns_is_named(folder: Path) -
     assert any("UTF-8" in each for each in found)
     assert any("catalogue.csv 第 1 行 code 列:缺少该列" in each for each in found)
     assert any("catalogue.csv 第 1 行 kode 列:没有这个列名" in each for each in found)
+
+
+SPECIAL = """
+[[calendar.special]]
+date = 2026-07-25
+kind = "emergency"
+reason = "防汛一级应急响应"
+hours = [["00:00", "24:00"]]
+
+[[calendar.special]]
+date = "2026-07-15"
+kind = "off"
+reason = "本地放假"
+"""
+
+
+def add_special_days(folder: Path, tables: str) -> None:
+    """Put tables behind the calendar's own keys."""
+    path = folder / "policy.toml"
+    path.write_text(path.read_text("utf-8").replace("[office]", f"{tables}\n[office]"), "utf-8")
+
+
+def test_special_days_are_read_and_show_in_the_calendars_version(folder: Path) -> None:
+    add_special_days(folder, SPECIAL)
+    calendar = read_district(folder).calendar
+    assert [(day.on.isoformat(), day.kind, day.reason) for day in calendar.special_days] == [
+        ("2026-07-15", "off", "本地放假"),
+        ("2026-07-25", "emergency", "防汛一级应急响应"),
+    ]
+    assert calendar.special_days[1].hours == ((timedelta(0), timedelta(hours=24)),)
+    assert calendar.version.startswith(read_district(SAMPLE).calendar.version + "/special-")
+    assert read_district(SAMPLE).calendar.special_days == ()
+
+
+def test_the_example_in_the_documents_is_right(folder: Path) -> None:
+    document = (SAMPLE.parent.parent / "docs" / "districts.md").read_text("utf-8")
+    _, _, rest = document.partition("```toml\n")
+    example, _, _ = rest.partition("```")
+    add_special_days(folder, example)
+    assert [day.kind for day in read_district(folder).calendar.special_days] == [
+        "off",
+        "working",
+        "emergency",
+    ]
+
+
+def test_every_mistake_in_special_days_is_named_by_position_and_key_all_at_once(folder: Path) -> None:
+    path = folder / "policy.toml"
+    path.write_text(path.read_text("utf-8").replace('"13:30"', '"11:30"'), "utf-8")
+    add_special_days(
+        folder,
+        SPECIAL
+        + """
+[[calendar.special]]
+date = "2026-07-32"
+kind = "holiday"
+reason = " "
+
+[[calendar.special]]
+date = 2026-07-15
+kind = "off"
+reason = "重复"
+
+[[calendar.special]]
+date = 2062-07-20
+reason = "年份"
+hour = "08:30"
+
+[[calendar.special]]
+date = 2026-07-20
+kind = "off"
+reason = "放假却有办公时段"
+hours = [["08:30", "12:00"]]
+
+[[calendar.special]]
+date = 20260721
+kind = "working"
+reason = "时段颠倒"
+hours = [["13:30", "12:00"]]
+
+[[calendar.special]]
+date = 2026-07-22T00:00:00
+hours = [["8:30", "24:30"]]
+""",
+    )
+    assert problems(folder) == [
+        'policy.toml office.hours 列:应为先后有序、互不重叠的时段,例如 [["08:30", "12:00"], ["13:30", "17:30"]]。',
+        "policy.toml calendar.special 第 3 项 date 列:应为日期,例如 2026-07-20。",
+        "policy.toml calendar.special 第 3 项 kind 列:应为 off(放假)、working(上班)或 emergency(应急)。",
+        "policy.toml calendar.special 第 3 项 reason 列:请写明原因。",
+        "policy.toml calendar.special 第 4 项 date 列:2026-07-15 重复,同一天只能有一项。",
+        "policy.toml calendar.special 第 5 项 hour 列:没有这一项,只有 date、kind、reason、hours。",
+        "policy.toml calendar.special 第 5 项 date 列:2062-07-20 不在 calendar.years 所列年份之内。",
+        "policy.toml calendar.special 第 5 项 kind 列:应为 off(放假)、working(上班)或 emergency(应急)。",
+        "policy.toml calendar.special 第 6 项 hours 列:放假(off)的日子不能有办公时段。",
+        "policy.toml calendar.special 第 7 项 date 列:应为日期,例如 2026-07-20。",
+        "policy.toml calendar.special 第 7 项 hours 列:办公时段须先后有序、互不重叠。",
+        "policy.toml calendar.special 第 8 项 date 列:应为日期,例如 2026-07-20。",
+        "policy.toml calendar.special 第 8 项 kind 列:应为 off(放假)、working(上班)或 emergency(应急)。",
+        "policy.toml calendar.special 第 8 项 reason 列:请写明原因。",
+        "policy.toml calendar.special 第 8 项 hours 列:时刻应写成 00:00 至 24:00。",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("years = [2025, 2026, 2027]", "years = [226, 2026, 20226]", "calendar.years 列:226、20226 不在"),
+        ("years = [2025, 2026, 2027]", "years = [true]", "calendar.years 列:应为年份列表"),
+        (
+            "years = [2025, 2026, 2027]",
+            "years = [2026]\nspecial = 3",
+            "calendar.special 列:应为 [[calendar.special]]",
+        ),
+        (
+            "years = [2025, 2026, 2027]",
+            'years = [2026]\nspecial = ["2026-07-20"]',
+            "calendar.special 列:应为",
+        ),
+        ('version = "yicheng-2026.1"', 'version = "x"\ncalendar = 3', "calendar 列:应为 [calendar] 表"),
+    ],
+)
+def test_a_calendar_that_makes_no_sense_is_named_by_its_key(
+    folder: Path, old: str, new: str, told: str
+) -> None:
+    path = folder / "policy.toml"
+    text = path.read_text("utf-8").replace(old, new)
+    if "\ncalendar = 3" in text:
+        text = text.replace("[calendar]\nyears = [2025, 2026, 2027]", "")
+    path.write_text(text, "utf-8")
+    assert any(told in each for each in problems(folder)), problems(folder)
