@@ -285,15 +285,13 @@ class Index:
 
 def _matches(item: Item, word: str, how: How) -> list[Match]:
     """Return where the word stands in an item in which it was found this way."""
-    match how:
-        case How.EXACT:
-            found = [_match(each, how) for each in _phrases_of(item) if word in each[2]]
-            return found[:1] or [_elsewhere_in(item, word)]
-        case How.NEAR:
-            slip = _slips(word)
-            return [_match(each, how) for each in _phrases_of(item) if slip.search(each[2])][:1]
-        case How.PART:
-            return _parts_in(item, set(_pairs(word)))
+    if how is How.PART:
+        return _parts_in(item, set(_pairs(word)))
+    phrases = _phrases_of(item)
+    if how is How.NEAR:
+        slip = _slips(word)
+        return [_match(each, how) for each in phrases if slip.search(each[2])][:1]
+    return [_match(each, how) for each in phrases if word in each[2]][:1] or [_elsewhere_in(item, word)]
 
 
 def _match(phrase: tuple[str, str, str], how: How) -> Match:
