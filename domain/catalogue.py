@@ -15,7 +15,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from itertools import chain
 
@@ -166,10 +166,15 @@ class Index:
         """The list itself, in its order."""
         return self._items
 
-    def search(self, text: str, limit: int = 20) -> list[Hit]:
+    def search(
+        self, text: str, limit: int = 20, *, fits: Callable[[Item], bool] = lambda _: True
+    ) -> list[Hit]:
         """Return the items that the words of the text find, the best first; none for a text without words.
 
         Items that answer all words are returned; where no item does, those that answer any.
+
+        Args:
+            fits: which of the items that are found may be returned.
         """
         words = list(dict.fromkeys(words_of(text)))[:_MOST_WORDS]
         answers = [(word, *self._find(word)) for word in words]
@@ -179,7 +184,7 @@ class Index:
         total = {
             number: sum(scores.get(number, 0.0) for _, _, scores in answers) / len(words)
             for number, times in answered.items()
-            if times >= least
+            if times >= least and fits(self._items[number])
         }
         if (meant := self._codes.get(text.strip().lower())) in total:
             total[meant] = 100.0

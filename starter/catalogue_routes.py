@@ -99,6 +99,11 @@ class ItemFilters(Which):
     )
     limit: Annotated[int | None, Field(ge=1, le=10_000, description="条数,缺省为全部;按词查找时为 20")] = None
 
+    def fit(self, item: Item) -> bool:
+        """Whether field and department are those that are asked for."""
+        departments = {str(item.primary), *map(str, item.cooperating)}
+        return self.field in {None, item.field} and self.department in {None, *departments}
+
 
 class SuggestionQuery(Which):
     """What a call is about, in the caller's words."""
@@ -141,11 +146,10 @@ class HitView(ItemView):
 
 
 class ItemsView(BaseModel):
-    """Items of one version; `total` counts all that fit, however many are shown."""
+    """Items of one version."""
 
     district: str
     version: str
-    total: int
     items: list[HitView]
 
 
@@ -194,14 +198,17 @@ async def list_items(
     index = await catalogues.index(district, filters.version)
     _require_department(district, filters.department)
     text = (filters.text or "").strip()
-    hits = index.search(text, len(index.items)) if text else [_unsought(item) for item in index.items]
-    fitting = [hit for hit in hits if _fits(hit.item, filters)]
-    limit = filters.limit or (20 if text else len(fitting))
+    hits = (
+        index.search(text, filters.limit or 20, fits=filters.fit)
+        if text
+        else [
+            Hit.model_construct(item=item, score=0.0, matched=()) for item in index.items if filters.fit(item)
+        ]
+    )
     return ItemsView(
         district=district.code,
         version=filters.version or district.catalogue_version,
-        total=len(fitting),
-        items=[_hit_view(hit, district) for hit in fitting[:limit]],
+        items=[_hit_view(hit, district) for hit in hits[: filters.limit]],
     )
 
 
@@ -229,7 +236,6 @@ async def suggestions(
     return ItemsView(
         district=district.code,
         version=asked.version or district.catalogue_version,
-        total=len(hits),
         items=[_hit_view(hit, district) for hit in hits],
     )
 
@@ -289,18 +295,6 @@ async def export(
         media_type=MEDIA_TYPES[asked.format],
         headers={"Content-Disposition": f"attachment; filename={plain}; filename*=UTF-8''{name}"},
     )
-
-
-def _unsought(item: Item) -> Hit:
-    return Hit.model_construct(item=item, score=0.0, matched=())
-
-
-def _fits(item: Item, filters: ItemFilters) -> bool:
-    return filters.field in {None, item.field} and filters.department in {
-        None,
-        str(item.primary),
-        *map(str, item.cooperating),
-    }
 
 
 def _require_department(district: District, code: str | None) -> None:

@@ -122,6 +122,11 @@ def test_a_code_finds_its_item_first() -> None:
     assert [(hit.item.code, hit.score) for hit in hits] == [("straw", 100.0), ("straw-fire", 55.0)]
 
 
+def test_only_items_that_fit_are_returned_however_well_others_answer() -> None:
+    assert codes(INDEX.search("浓烟", fits=lambda each: each.code != "straw")) == ["smoke"]
+    assert INDEX.search("浓烟", fits=lambda each: each.code == "houses") == []
+
+
 @pytest.mark.parametrize("text", ["", "   ", "!?。", "\x00", "\ud800", "\N{ZERO WIDTH SPACE}"])
 def test_a_text_without_words_finds_nothing(text: str) -> None:
     assert INDEX.search(text) == []

@@ -1,6 +1,8 @@
 """The responsibility list at the doors: HTTP and the command line."""
 
 import asyncio
+import random
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typer.testing import CliRunner
 from adapters.catalogue_files import COLUMNS, table_of
 from adapters.district import read_district, read_items, version_of
 from adapters.store import Store
+from bench.catalogue import many_items
+from bench.catalogue import run as measure
 from domain.case import OrganisationCode
 from domain.district import Item
 from domain.policy import LimitClass
@@ -51,7 +55,7 @@ async def codes(house: House, **query: Any) -> list[str]:
 
 async def test_items_are_listed_with_the_words_that_people_read(house: House) -> None:
     answer = (await house.get("town-officer", "/catalogue/items")).json()
-    assert (answer["version"], answer["total"]) == ("sample-1", 1)
+    assert (answer["version"], len(answer["items"])) == ("sample-1", 1)
     item = answer["items"][0]
     assert (item["primary_name"], item["cooperating_names"]) == ("生态环境分局", ["公安分局"])
     assert (item["category_label"], item["limit_class_label"]) == ("执法", "疑难")
@@ -260,3 +264,29 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     assert shaodao("catalogue", "export", str(tmp_path / "nowhere" / "x.csv"))[0] == 1
     status, said = shaodao("catalogue", "diff", "no-such-version")
     assert (status, "shaodao catalogue versions" in said) == (1, True)
+
+
+def test_the_commands_of_the_page_for_administrators_work_as_they_stand(
+    installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "districts.md").read_text("utf-8")
+    written = re.findall(r"^shaodao (catalogue .*?)\s*(?:#.*)?$", page, re.MULTILINE)
+    assert len(written) == 7
+    (tmp_path / "districts").symlink_to(ROOT / "districts")
+    monkeypatch.chdir(tmp_path)
+    for command in written:
+        status, said = shaodao(*command.split())
+        assert status == 0, (command, said)
+    assert stored(installed)[0].startswith("示例-2026.2/")
+
+
+def test_the_measuring_of_search_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    measure(count=300, each=3)
+    said = capsys.readouterr().out
+    for words in ("catalogue of 300 items", "one letter missing", "difflib", "ratio"):
+        assert words in said
+
+
+def test_the_items_that_are_measured_are_as_many_as_wanted_and_differ() -> None:
+    items = many_items(read_items(SAMPLE), 10_000, random.Random(1))  # noqa: S311 - the same items every time
+    assert len({item.code for item in items}) == len({item.name for item in items}) == 10_000
