@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import JSON, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -122,17 +122,15 @@ class Store(LedgerStore, QueryStore):
 
     async def catalogue_versions(self, district: str) -> list[CatalogueVersion]:
         """Return every version that was ever loaded, the first loaded last."""
-        query = select(CatalogueRow).where(CatalogueRow.district == district)
+        document = CatalogueRow.document
+        length = func.json_array_length(document if self._database.is_sqlite else cast(document, JSON))
+        query = select(CatalogueRow.version, CatalogueRow.loaded_at, length.label("items"))
+        query = query.where(CatalogueRow.district == district)
         async with self._database.read() as connection:
-            rows = (
-                await connection.execute(query.order_by(CatalogueRow.loaded_at.desc(), CatalogueRow.version))
-            ).all()
-        return [
-            CatalogueVersion(
-                version=row.version, loaded_at=row.loaded_at, items=len(json.loads(row.document))
+            rows = await connection.execute(
+                query.order_by(CatalogueRow.loaded_at.desc(), CatalogueRow.version)
             )
-            for row in rows
-        ]
+            return [CatalogueVersion(**row) for row in rows.mappings()]
 
     async def load_catalogue(self, district: str, items: Sequence[Item], version: str, at: datetime) -> None:
         """Replace only the district's responsibility list, or nothing. Running cases keep the one they have.

@@ -166,6 +166,9 @@ def load(
     """只更换事项清单:按已装载的机构核对,有任何问题则一概不装载。在办案件沿用立案时的版本。"""
     from adapters.district import read_items, version_of
 
+    if label is not None and not (label.isprintable() and 0 < len(label.strip()) <= 100):
+        err.print("[red]版本名称(--label)须为 1 至 100 个可见字符。[/red]")
+        raise typer.Exit(2)
     use_data(data)
 
     async def run() -> tuple[str, Difference]:

@@ -260,6 +260,8 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     assert shaodao("catalogue", "export", str(alone))[0] == 0
     status, said = shaodao("catalogue", "check", str(alone))
     assert (status, "没有核对部门编号" in said) == (0, True)
+    for label in ("", " ", "a\nb", "x" * 101):
+        assert shaodao("catalogue", "load", str(alone), "--label", label)[0] == 2
     assert shaodao("catalogue", "export", str(tmp_path / "x.pdf"), "--format", "pdf")[0] == 2
     assert shaodao("catalogue", "export", str(tmp_path / "nowhere" / "x.csv"))[0] == 1
     status, said = shaodao("catalogue", "diff", "no-such-version")
