@@ -26,6 +26,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 bench: .venv/ready
+	$(BIN)/python -m bench.catalogue
 	$(BIN)/python -m bench.run $(ARGS)
 
 lock: .venv/ready

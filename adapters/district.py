@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from python_calamine import CalamineWorkbook
+from python_calamine import CalamineError, CalamineWorkbook
 
+from adapters.catalogue_files import COLUMNS as CATALOGUE_COLUMNS
+from adapters.catalogue_files import SHEET, plain
 from adapters.holidays import calendar_for
 from domain.calendar import CalendarData, Limit, SpecialDay
 from domain.case import Category, Post, Role
-from domain.district import Code, District, Item, Organisation, OrganisationKind, Person, Tier
+from domain.district import Code, District, Item, Organisation, OrganisationKind, Person, Tier, split_names
 from domain.errors import DomainError
 from domain.policy import LimitClass, Policy
 
@@ -27,30 +30,16 @@ _E = TypeVar("_E", bound=StrEnum)
 _COLUMNS = {
     "organisations": ("code", "name", "kind", "tier", "note"),
     "people": ("id", "name", "organisation", "role", "township", "squad", "on_duty", "phone", "note"),
-    "catalogue": (
-        "code",
-        "field",
-        "category",
-        "name",
-        "keywords",
-        "primary",
-        "cooperating",
-        "township_duty",
-        "basis",
-        "limit_class",
-        "closing_condition",
-        "evidence",
-        "flow",
-        "note",
-    ),
+    "catalogue": CATALOGUE_COLUMNS,
 }
 _MAY_BE_EMPTY = frozenset(
     {"tier", "note", "township", "squad", "on_duty", "phone", "keywords", "cooperating", "township_duty", "basis",
      "closing_condition", "evidence", "flow"}
 )  # fmt: skip
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff]")
 _YES = frozenset({"yes", "是", "true", "1"})
 _NO = frozenset({"no", "否", "false", "0", ""})
-_SEPARATORS = str.maketrans({"\N{FULLWIDTH SEMICOLON}": ";", "、": ";"})
+_LONGEST = {"name": 100, "field": 40}
 _KINDS_OF_ROLE = {
     Role.CITIZEN: {OrganisationKind.TOWNSHIP},
     Role.GRID_WORKER: {OrganisationKind.TOWNSHIP},
@@ -119,8 +108,7 @@ class _Row:
         self.problems.append(Problem(file=self.file, row=self.number, column=column, message=message))
 
     def many(self, column: str) -> tuple[str, ...]:
-        parts = self[column].translate(_SEPARATORS).split(";")
-        return tuple(part.strip() for part in parts if part.strip())
+        return split_names(self[column])
 
     def code(self, column: str) -> str:
         try:
@@ -177,7 +165,7 @@ def read_district(folder: Path) -> District:
         organisations=tuple(organisations.values()),
         people=tuple(people),
         items=tuple(items),
-        catalogue_version=f"{named['catalogue']}/{_digest(items)}",
+        catalogue_version=version_of(named["catalogue"], items),
     )
 
 
@@ -189,49 +177,75 @@ def _digest(items: Iterable[Item]) -> str:
 
 
 def _table(reading: _Reading, name: str) -> Iterator[_Row]:
-    file, raw = _raw_table(reading, name)
+    workbook, path = reading.folder / WORKBOOK, reading.folder / f"{name}.csv"
+    if path.exists():
+        yield from _rows(path.name, _csv_cells(path, reading.problems), name, reading.problems)
+    elif (cells := _sheet_cells(workbook, name, reading.problems)) is not None:
+        yield from _rows(f"{WORKBOOK} {name}", cells, name, reading.problems)
+    else:
+        missing = f"缺少该文件(或 {WORKBOOK} 中的 {name} 表)。"
+        reading.problems.append(Problem(file=path.name, message=missing))
+
+
+def _rows(file: str, raw: list[list[str]] | None, name: str, problems: list[Problem]) -> Iterator[_Row]:
+    """Yield the rows below the heading; `raw` is None where the file could not be read."""
     if raw is None:
         return
     heading = [cell.strip() for cell in raw[0]] if raw else []
     expected = _COLUMNS[name]
-    for column in expected:
-        if column not in heading:
-            reading.problems.append(Problem(file=file, row=1, column=column, message="缺少该列。"))
-    for column in heading:
+    missing = [column for column in expected if column not in heading]
+    problems += [Problem(file=file, row=1, column=column, message="缺少该列。") for column in missing]
+    for column, times in Counter(heading).items():
         if column not in expected:
-            reading.problems.append(
-                Problem(file=file, row=1, column=column or "(空)", message="没有这个列名。")
-            )
+            problems.append(Problem(file=file, row=1, column=column or "(空)", message="没有这个列名。"))
+        elif times > 1:
+            problems.append(Problem(file=file, row=1, column=column, message="列名重复。"))
     for number, cells in enumerate(raw[1:], start=2):
         if not any(cell.strip() for cell in cells):
             continue
-        row = _Row(
-            file, number, dict(zip(heading, (cell.strip() for cell in cells), strict=False)), reading.problems
-        )
+        tidy = [cell.replace("\r\n", "\n").replace("\r", "\n").strip() for cell in cells]
+        row = _Row(file, number, dict(zip(heading, tidy, strict=False)), problems)
         if len(cells) != len(heading):
             row.wrong(None, f"应有 {len(heading)} 个单元格,实有 {len(cells)} 个。")
         for column in expected:
             if column in heading and column not in _MAY_BE_EMPTY and not row[column]:
                 row.wrong(column, "不能为空。")
+            if _UNPRINTABLE.search(row[column]):
+                row.wrong(column, "含有控制字符,请删除后重新输入。")
         yield row
 
 
-def _raw_table(reading: _Reading, name: str) -> tuple[str, list[list[str]] | None]:
-    workbook, path = reading.folder / WORKBOOK, reading.folder / f"{name}.csv"
-    if path.exists():
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError:
-            reading.problems.append(Problem(file=path.name, message="不是 UTF-8 编码,请另存为 UTF-8。"))
-            return path.name, None
-        return path.name, list(csv.reader(io.StringIO(text)))
-    if workbook.exists():
-        book = CalamineWorkbook.from_path(workbook)
-        if name in book.sheet_names:
-            rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-            return f"{WORKBOOK} {name}", [[_cell(value) for value in row] for row in rows]
-    reading.problems.append(Problem(file=path.name, message=f"缺少该文件(或 {WORKBOOK} 中的 {name} 表)。"))
-    return path.name, None
+def _csv_cells(path: Path, problems: list[Problem]) -> list[list[str]] | None:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        problems.append(Problem(file=path.name, message="不是 UTF-8 编码,请另存为 UTF-8。"))
+        return None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    rows: list[list[str]] = []
+    try:
+        rows.extend([plain(cell.strip()) for cell in row] for row in reader)
+    except csv.Error:
+        problems.append(
+            Problem(file=path.name, row=len(rows) + 1, message="无法读取:引号不成对,或单元格过长。")
+        )
+        return None
+    return rows
+
+
+def _sheet_cells(path: Path, name: str, problems: list[Problem]) -> list[list[str]] | None:
+    """Return the cells of a sheet; None without the file, or without the sheet."""
+    if not path.exists():
+        return None
+    try:
+        book = CalamineWorkbook.from_path(path)
+        if name not in book.sheet_names:
+            return None
+        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+    except CalamineError:
+        problems.append(Problem(file=path.name, message="不是有效的 .xlsx 文件。"))
+        return None
+    return [[_cell(value) for value in row] for row in rows]
 
 
 def _cell(value: object) -> str:
@@ -316,12 +330,70 @@ def _squad(row: _Row, role: Role) -> bool:
     return in_squad
 
 
-def _items(rows: Iterable[_Row], organisations: dict[str, Organisation]) -> list[Item]:
+def read_items(path: Path, organisations: Iterable[Organisation] | None = None) -> tuple[Item, ...]:
+    """Return the list that a CSV file, a workbook or a district's folder holds.
+
+    In a workbook it is the sheet `catalogue`, or the only sheet.
+
+    Args:
+        organisations: the district's, among which every department must be; None leaves that unchecked.
+
+    Raises:
+        DistrictInvalid: with every mistake that was found.
+    """
+    reading = _Reading(path if path.is_dir() else path.parent)
+    if path.is_dir():
+        rows = list(_table(reading, SHEET))
+    elif not path.exists():
+        raise DistrictInvalid([Problem(file=str(path), message="没有该文件。")])
+    elif path.suffix.lower() == ".csv":
+        rows = list(_rows(path.name, _csv_cells(path, reading.problems), SHEET, reading.problems))
+    else:
+        cells = _sheet_cells(path, SHEET, reading.problems) or _only_sheet(path, reading.problems)
+        rows = list(_rows(path.name, cells, SHEET, reading.problems))
+    known = None if organisations is None else {office.code: office for office in organisations}
+    items = _items(rows, known)
+    if not rows and not reading.problems:
+        reading.problems.append(Problem(file=path.name, message="没有任何事项。"))
+    if reading.problems:
+        raise DistrictInvalid(reading.problems)
+    return tuple(items)
+
+
+def read_organisations(folder: Path) -> tuple[Organisation, ...]:
+    """Return the offices of a district's folder.
+
+    Raises:
+        DistrictInvalid: with every mistake that was found.
+    """
+    reading = _Reading(folder)
+    found = _organisations(list(_table(reading, "organisations")))
+    if reading.problems:
+        raise DistrictInvalid(reading.problems)
+    return tuple(found.values())
+
+
+def version_of(label: str, items: Iterable[Item]) -> str:
+    """Return a list's version: what people call it, and a digest, so that other content is another version."""
+    return f"{label}/{_digest(items)}"
+
+
+def _only_sheet(path: Path, problems: list[Problem]) -> list[list[str]] | None:
+    if problems:
+        return None
+    sheets = CalamineWorkbook.from_path(path).sheet_names
+    if len(sheets) == 1:
+        return _sheet_cells(path, sheets[0], problems)
+    problems.append(Problem(file=path.name, message=f"没有名为 {SHEET} 的工作表。"))
+    return None
+
+
+def _items(rows: Iterable[_Row], organisations: dict[str, Organisation] | None) -> list[Item]:
     found: dict[str, Item] = {}
 
     def departments(row: _Row, column: str, codes: Iterable[str]) -> None:
-        for code in codes:
-            office = organisations.get(code)
+        for code in codes if organisations is not None else ():
+            office = organisations.get(code) if organisations else None
             if office is None or office.kind is not OrganisationKind.DEPARTMENT:
                 row.wrong(column, f"“{code}”不是 organisations 中的部门。")
 
@@ -331,6 +403,9 @@ def _items(rows: Iterable[_Row], organisations: dict[str, Organisation]) -> list
         primary, cooperating = row["primary"], row.many("cooperating")
         departments(row, "primary", [primary] if primary else [])
         departments(row, "cooperating", cooperating)
+        for column, most in _LONGEST.items():
+            if len(row[column]) > most:
+                row.wrong(column, f"不能超过 {most} 字,现有 {len(row[column])} 字。")
         if primary in cooperating:
             row.wrong("cooperating", f"“{primary}”已是主体责任部门,不能同时为配合部门。")
         if len(set(cooperating)) != len(cooperating):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, text, update
+from pydantic import TypeAdapter
+from sqlalchemy import JSON, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,12 +26,15 @@ from adapters.tables import (
     TermsRow,
 )
 from domain.case import CaseId, PersonId
-from domain.district import District, Terms
+from domain.district import District, Item, OrganisationKind, Terms
+from domain.errors import Invalid
 from domain.events import Entry
 from domain.lifecycle import evolve, fold
 from domain.ports import LATEST_SHOWN, Carried, CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
 
-__all__ = ["Answer", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
+__all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
+
+_ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
 
 
 class IdempotencyClash(Exception):
@@ -48,6 +52,15 @@ class Answer:
     body_digest: str
     status: int
     body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueVersion:
+    """A version of a district's responsibility list: when it was first loaded, and how many items it has."""
+
+    version: str
+    loaded_at: datetime
+    items: int
 
 
 class Store(LedgerStore, QueryStore):
@@ -90,15 +103,7 @@ class Store(LedgerStore, QueryStore):
                 "loaded_at": at,
             }
             await connection.execute(self._database.upsert(DistrictRow), [row])
-            catalogue = {
-                "district": district.code,
-                "version": district.catalogue_version,
-                "document": json.dumps(
-                    [item.model_dump(mode="json") for item in district.items], ensure_ascii=False
-                ),
-                "loaded_at": at,
-            }
-            await connection.execute(self._database.insert_new(CatalogueRow), [catalogue])
+            await self._keep_catalogue(connection, district, at)
             await self._load_people(connection, district)
 
     async def districts(self) -> list[District]:
@@ -106,6 +111,54 @@ class Store(LedgerStore, QueryStore):
         async with self._database.read() as connection:
             rows = await connection.execute(select(DistrictRow.document).order_by(DistrictRow.code))
             return [District.model_validate_json(document) for document in rows.scalars()]
+
+    async def catalogue(self, district: str, version: str) -> tuple[Item, ...] | None:
+        """Return a version of a district's responsibility list; None for one that was never loaded."""
+        query = select(CatalogueRow.document)
+        query = query.where(CatalogueRow.district == district, CatalogueRow.version == version)
+        async with self._database.read() as connection:
+            document = (await connection.execute(query)).scalar_one_or_none()
+        return None if document is None else _ITEMS.validate_json(document)
+
+    async def catalogue_versions(self, district: str) -> list[CatalogueVersion]:
+        """Return every version that was ever loaded, the first loaded last."""
+        document = CatalogueRow.document
+        length = func.json_array_length(document if self._database.is_sqlite else cast(document, JSON))
+        query = select(CatalogueRow.version, CatalogueRow.loaded_at, length.label("items"))
+        query = query.where(CatalogueRow.district == district)
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                query.order_by(CatalogueRow.loaded_at.desc(), CatalogueRow.version)
+            )
+            return [CatalogueVersion(**row) for row in rows.mappings()]
+
+    async def load_catalogue(self, district: str, items: Sequence[Item], version: str, at: datetime) -> None:
+        """Replace only the district's responsibility list, or nothing. Running cases keep the one they have.
+
+        Raises:
+            NotFound: there is no such district.
+            Invalid: an item names a department that the district, as it is stored, does not have.
+        """
+        query = select(DistrictRow.document).where(DistrictRow.code == district)
+        async with self._database.write() as connection:
+            document = (await connection.execute(query)).scalar_one_or_none()
+            if document is None:
+                raise NotFound(district)
+            changes = {"items": tuple(items), "catalogue_version": version}
+            changed = District.model_validate_json(document).model_copy(update=changes)
+            _require_departments(changed)
+            values = {"document": changed.model_dump_json(), "loaded_at": at}
+            await connection.execute(update(DistrictRow).where(DistrictRow.code == district).values(values))
+            await self._keep_catalogue(connection, changed, at)
+
+    async def _keep_catalogue(self, connection: AsyncConnection, district: District, at: datetime) -> None:
+        row = {
+            "district": district.code,
+            "version": district.catalogue_version,
+            "document": _ITEMS.dump_json(district.items).decode(),
+            "loaded_at": at,
+        }
+        await connection.execute(self._database.insert_new(CatalogueRow), [row])
 
     async def _keep_terms(self, connection: AsyncConnection, district: str, terms: Terms) -> str:
         document = terms.model_dump_json()
@@ -421,6 +474,16 @@ class Store(LedgerStore, QueryStore):
         )
         async with self._database.write() as connection:
             return (await connection.execute(query.values(read_at=at))).rowcount
+
+
+def _require_departments(district: District) -> None:
+    departments = {
+        office.code for office in district.organisations if office.kind is OrganisationKind.DEPARTMENT
+    }
+    for item in district.items:
+        if unknown := {str(item.primary), *map(str, item.cooperating)} - departments:
+            told = "、".join(sorted(unknown))
+            raise Invalid("unknown_department", f"事项“{item.code}”所写的部门不存在:{told}。")
 
 
 def _start(opened: str, terms: str) -> CaseStart:

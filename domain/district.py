@@ -1,9 +1,10 @@
 """A district: the tenant. Its offices, its people, its responsibility list, and the terms that a case is opened under."""
 
+import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from domain.calendar import CalendarData
 from domain.case import Actor, Category, OrganisationCode, PersonId, Post, Responsibility, Role, Value
@@ -11,6 +12,17 @@ from domain.policy import LimitClass, Policy
 
 Code = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 """Lower-case letters, digits, `-` and `_`: codes stand in addresses, file names and search attributes."""
+
+_SEPARATORS = re.compile("[;\N{FULLWIDTH SEMICOLON}、\\n]")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names that stand in one cell, with `;`, `；`, `、` or a line end between them."""
+    return tuple(part.strip() for part in _SEPARATORS.split(text) if part.strip())
+
+
+def _many(value: Any) -> Any:  # whatever a document holds
+    return split_names(value) if isinstance(value, str) else value
 
 
 class OrganisationKind(StrEnum):
@@ -69,7 +81,8 @@ class Item(Value):
 
     Attributes:
         primary: the one department with 主体责任; `cooperating` those with 配合责任.
-        closing_condition: what must be so before a department may say 'done'; `evidence` is what shows it.
+        closing_condition: what must be so before a department may say 'done'; `evidence` names what
+            shows it (现场照片), each by itself; documents of before, in which it was one text, are split.
         flow: the district's operating flow (运行流程), step by step.
     """
 
@@ -84,7 +97,7 @@ class Item(Value):
     basis: str = ""
     limit_class: LimitClass
     closing_condition: str = ""
-    evidence: tuple[str, ...] = ()
+    evidence: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
     flow: tuple[str, ...] = ()
     note: str = ""
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -514,7 +515,7 @@ async def adopt(body: AdoptionBody, doors: OurDoors, person: Reader, key: Key = 
     digest = _digest("/policy/adoptions", body)
     if replayed := await _replayed(doors, person, key, digest):
         return replayed
-    actor, district = person.actor(), _district(doors, person, body.district)
+    actor, district = person.actor(), district_of(doors, person, body.district)
     access.require_may_adopt(actor, district.code)
     now, newer, scoped = _now(), district.terms(), _scoped(person, key)
     taken = 0
@@ -588,7 +589,7 @@ async def me(person: Reader) -> dict[str, Any]:
     return {"id": person.id, "name": person.name, "district": person.district, "posts": posts}
 
 
-def _district(doors: Doors, person: Person, code: str | None) -> District:
+def district_of(doors: Doors, person: Person, code: str | None) -> District:
     """Return the district that is asked for: the reader's own, or any for the city level."""
     seen = access.sight(person.actor())
     wanted = code or person.district
@@ -598,40 +599,10 @@ def _district(doors: Doors, person: Person, code: str | None) -> District:
     return district
 
 
-@router.get("/catalogue/items", summary="事项清单", tags=["基础数据"])
-async def items(
-    doors: OurDoors,
-    person: Reader,
-    district: str | None = None,
-    field: Annotated[str | None, Query(description="领域")] = None,
-    text: Annotated[str | None, Query(description="名称、关键词中的文字", max_length=100)] = None,
-) -> dict[str, Any]:
-    """查询事项清单;version 为清单版本。"""
-    found = _district(doors, person, district)
-    wanted = (text or "").lower()
-    matching = [
-        item.model_dump(mode="json")
-        for item in found.items
-        if (field is None or item.field == field)
-        and wanted in " ".join((item.code, item.name, *item.keywords)).lower()
-    ]
-    return {"district": found.code, "version": found.catalogue_version, "items": matching}
-
-
-@router.get("/catalogue/items/{code}", summary="事项", tags=["基础数据"])
-async def one_item(code: str, doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
-    """查询一个事项:主体责任、配合责任、镇街职责、时限类别与运行流程。"""
-    found = _district(doors, person, district)
-    item = doors.directory.item(found.code, code)
-    if item is None:
-        raise Problem(404, "unknown_item", f"事项“{code}”不在事项清单中。")
-    return {"district": found.code, "version": found.catalogue_version, "item": item.model_dump(mode="json")}
-
-
 @router.get("/organisations", summary="组织机构", tags=["基础数据"])
 async def organisations(doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
     """镇街、部门及其 1+X+Y 层级。"""
-    found = _district(doors, person, district)
+    found = district_of(doors, person, district)
     return {
         "district": found.code,
         "name": found.name,
@@ -642,7 +613,7 @@ async def organisations(doors: OurDoors, person: Reader, district: str | None = 
 @router.get("/policy", summary="政策(时限与升级阶梯)", tags=["基础数据"])
 async def policy(doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
     """当前政策及工作日历版本;在办案件沿用立案时的版本。"""
-    found = _district(doors, person, district)
+    found = district_of(doors, person, district)
     return {
         "district": found.code,
         "policy": found.policy.model_dump(mode="json"),
@@ -736,6 +707,7 @@ def create_api(doors: Doors) -> FastAPI:
     )
     app.state.doors = doors
     app.include_router(router)
+    app.include_router(import_module("starter.catalogue_routes").router)  # it builds on this module
     app.include_router(public)
     described = app.openapi()
     described["components"]["schemas"]["Problem"] = problems.SCHEMA

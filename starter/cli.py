@@ -19,7 +19,11 @@ from domain.commands import Act
 from domain.district import AdoptionScope
 from domain.errors import DomainError
 from domain.words import ACTS
+from starter import catalogue_cli
 from starter.bodies import BODIES
+from starter.local import DEFAULT_DATA
+from starter.local import open_store as _store
+from starter.local import use_data as _use_data
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -31,6 +35,7 @@ case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help
 district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True)
 app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
+app.add_typer(catalogue_cli.app, name="catalogue")
 
 out = Console()
 err = Console(stderr=True)
@@ -38,7 +43,6 @@ err = Console(stderr=True)
 Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
 LOCAL = "http://127.0.0.1:8030"
 
-DEFAULT_DATA = Path(".shaodao")
 DEFAULT_DISTRICTS = Path(__file__).resolve().parent.parent / "districts"
 
 
@@ -307,29 +311,6 @@ def district_apply(
     out.print(
         f"已受理:{done['cases']} 件在办案件将适用政策 {done['policy_version']}、日历 {done['calendar_version']}。"
     )
-
-
-def _use_data(data: Path) -> None:
-    """Take database and secret from an embedded stack's folder, unless the environment names others."""
-    secret, database = data / "secret", data / "shaodao.db"
-    if secret.exists():
-        os.environ.setdefault("SHAODAO_SECRET", secret.read_text().strip())
-    if database.exists():
-        os.environ.setdefault("SHAODAO_DATABASE_URL", f"sqlite:///{database.resolve()}")
-
-
-class _store:  # noqa: N801 - reads as a function: `async with _store() as store`
-    """The store of the settings, closed in the end."""
-
-    async def __aenter__(self) -> Any:
-        from adapters.settings import Settings
-        from adapters.store import Store
-
-        self._held = Store(Settings().database_url)
-        return self._held
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._held.close()
 
 
 # --- cases -------------------------------------------------------------------------------------------------
