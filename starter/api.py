@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,7 @@ from starter.relay import Relay
 
 HERE = Path(__file__).parent
 API = "/api/v1"
-PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/codec/login"})
 """Every route outside this list needs a token; a test holds it so."""
 
 _CASE_ID = re.compile(r"[a-z0-9_-]{1,100}")
@@ -661,6 +662,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.state.doors = doors
     app.include_router(router)
     app.include_router(public)
+    import_module("starter.codec_routes").install(app, doors.settings)  # it builds on this module
     described = app.openapi()
     described["components"]["schemas"]["Problem"] = problems.SCHEMA
     app.add_api_route("/openapi.json", lambda: JSONResponse(described), include_in_schema=False)

@@ -17,6 +17,7 @@ from rich.table import Table
 from domain.commands import Act
 from domain.errors import DomainError
 from domain.words import ACTS
+from starter.key_commands import key_app
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -28,6 +29,7 @@ case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help
 district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True)
 app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
+app.add_typer(key_app, name="keys")
 
 out = Console()
 err = Console(stderr=True)
@@ -263,12 +265,14 @@ def district_load(
 
 
 def _use_data(data: Path) -> None:
-    """Take database and secret from an embedded stack's folder, unless the environment names others."""
+    """Take database, secret and payload keys from an embedded stack's folder, unless the environment names others."""
     secret, database = data / "secret", data / "shaodao.db"
     if secret.exists():
         os.environ.setdefault("SHAODAO_SECRET", secret.read_text().strip())
     if database.exists():
         os.environ.setdefault("SHAODAO_DATABASE_URL", f"sqlite:///{database.resolve()}")
+    if (keys := data / "payload-keys").exists() and "SHAODAO_PAYLOAD_KEYS" not in os.environ:
+        os.environ.setdefault("SHAODAO_PAYLOAD_KEYS_FILE", str(keys.resolve()))
 
 
 class _store:  # noqa: N801 - reads as a function: `async with _store() as store`
