@@ -13,17 +13,10 @@ from temporalio.converter import ActivitySerializationContext, DataConverter, Wo
 from adapters.codec import PayloadUnreadable, data_converter, district_of, encrypting, is_encrypted
 from adapters.keys import AES_256_GCM, DEFAULT, LENGTHS, OLD, SM4_GCM, Altered, Keys, Sm4Gcm, new_line
 from adapters.settings import Settings, SettingsInvalid
+from tests.payloads import key_id, used_for
 
 CASE = "case/sample-20260304-aaaaaa"
 TODAY = date(2026, 3, 4)
-
-
-def key_id(line: str) -> str:
-    return line.split(maxsplit=1)[0]
-
-
-def used_for(line: str, use: str) -> str:
-    return " ".join([*line.split()[:3], use])
 
 
 def of(converter: DataConverter, workflow_id: str = CASE) -> DataConverter:
