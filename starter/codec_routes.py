@@ -161,7 +161,7 @@ async def _decoded(doors: Doors, payloads: list[Payload]) -> list[Payload]:
 async def _payloads(request: Request) -> list[Payload]:
     try:
         return list(json_format.Parse(await request.body(), Payloads(), ignore_unknown_fields=True).payloads)
-    except (json_format.ParseError, UnicodeDecodeError):
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError):
         raise Problem(400, "malformed_json", "请求体应为 Temporal 的 Payloads(JSON)。") from None
 
 
