@@ -13,10 +13,13 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
+from temporalio.converter import DataConverter
 
+from adapters.codec import data_converter
 from adapters.district import read_district
 from adapters.keys import AES_256_GCM, DEFAULT, new_line
 from adapters.migrate import upgrade
+from adapters.settings import Settings
 from adapters.store import Store
 from domain.calendar import SHANGHAI
 from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
@@ -160,6 +163,16 @@ class Stack:
             **({"SHAODAO_TEMPORAL_UI_URL": self.temporal.ui_url} if self.temporal.ui_url else {}),
             **self.options.environment,
         }
+
+    @property
+    def converter(self) -> DataConverter:
+        """How payloads of this stack's Temporal are written and read, for a client of one's own."""
+        ours = {
+            name.removeprefix("SHAODAO_").lower(): value
+            for name, value in self.environment.items()
+            if name.startswith("SHAODAO_")
+        }
+        return data_converter(Settings(**ours))
 
     @property
     def ui_url(self) -> str | None:
