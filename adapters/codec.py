@@ -14,8 +14,9 @@ authenticated act of somebody on a case that they never saw.
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self, cast
 
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -161,13 +162,34 @@ def data_converter(settings: Settings) -> DataConverter:
     return encrypting(keys, encrypts=settings.payload_encryption == "on")
 
 
+@dataclass(frozen=True)
+class EncryptingConverter(DataConverter):
+    """A data converter that takes a workflow's context cheaply.
+
+    The SDK gives context some 270 times a case, and its own copies make every payload converter anew each time: more
+    than all encryption costs. Only the codec looks at the context here.
+    """
+
+    def with_context(self, context: SerializationContext) -> Self:
+        """Return the converter for this context."""
+        if self.external_storage is not None:
+            return super().with_context(context)
+        codec = cast("EncryptingCodec", self.payload_codec).with_context(context)
+        if codec is self.payload_codec:
+            return self
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__, payload_codec=codec)
+        return copied
+
+
 def encrypting(keys: KeyRing, *, encrypts: bool = True) -> DataConverter:
     """Return a data converter over these keys; messages and traces of failures are encrypted as well."""
-    codec = EncryptingCodec(keys, encrypts=encrypts)
-    if not encrypts:
-        return replace(pydantic_data_converter, payload_codec=codec)
-    return replace(
-        pydantic_data_converter,
-        payload_codec=codec,
-        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    return EncryptingConverter(
+        payload_converter_class=pydantic_data_converter.payload_converter_class,
+        payload_codec=EncryptingCodec(keys, encrypts=encrypts),
+        failure_converter_class=(
+            DefaultFailureConverterWithEncodedAttributes
+            if encrypts
+            else pydantic_data_converter.failure_converter_class
+        ),
     )
