@@ -3,7 +3,7 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -30,6 +30,8 @@ class Settings(BaseSettings):
         secret: signs the bearer tokens; at least 32 characters.
         temporal_within: how long an act waits for Temporal before it is kept for the relay, in seconds.
         max_body_bytes: larger requests are refused.
+        payload_keys, payload_keys_file: keys that encrypt what Temporal keeps (see `adapters.keys`); one of the two.
+        payload_encryption: `off` only where somebody says so; without keys nothing starts otherwise.
 
     Raises:
         SettingsInvalid: naming every setting that is missing or wrong.
@@ -45,6 +47,9 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     temporal_within: Annotated[float, Field(gt=0, le=60)] = 8.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+    payload_keys: SecretStr | None = None
+    payload_keys_file: Path | None = None
+    payload_encryption: Literal["on", "off"] = "on"
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database, StoreUnavailable
+from adapters.decodings import DecodingStore
 from adapters.ledger import LedgerStore, NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
@@ -63,7 +64,7 @@ class CatalogueVersion:
     items: int
 
 
-class Store(LedgerStore, QueryStore):
+class Store(LedgerStore, QueryStore, DecodingStore):
     """SQLite or PostgreSQL behind the ports.
 
     Args:

@@ -306,3 +306,19 @@ class PendingActRow(Table):
     outcome: Mapped[str] = mapped_column(Text)
     attempts: Mapped[int]
     last_error: Mapped[str] = mapped_column(Text)
+
+
+class DecodingRow(Table):
+    """Payloads that somebody had decrypted by the codec server; append-only."""
+
+    __tablename__ = "decodings"
+    __table_args__ = (Index("ix_decodings_district", "district", "id"),)
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime]
+    person: Mapped[str]
+    district: Mapped[str]
+    namespace: Mapped[str]
+    workflows: Mapped[str] = mapped_column(Text)
+    keys: Mapped[str] = mapped_column(Text)
+    payloads: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64))

@@ -8,23 +8,31 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
+
+from adapters.codec import data_converter
+from adapters.settings import Settings
 
 _LOCAL = "localhost:7233"
 _WITHIN = timedelta(seconds=10)
 
 
-async def connect(*, lazy: bool = True) -> Client:
+async def connect(*, lazy: bool = True, converter: DataConverter | None = None) -> Client:
     """Return a client for the SDK's own environment configuration (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TLS…).
 
     Args:
+        converter: of payloads; the installation's own, which encrypts, when not given.
         lazy: do not connect before the first call, so that the doors open while Temporal is away.
+
+    Raises:
+        SettingsInvalid: no payload keys, and nobody switched encryption off.
     """
+    converter = converter or data_converter(Settings())
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", _LOCAL)
-    return await Client.connect(**config, data_converter=pydantic_data_converter, lazy=lazy)
+    return await Client.connect(**config, data_converter=converter, lazy=lazy)
 
 
 async def registered_search_attributes(client: Client) -> set[str]:

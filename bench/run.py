@@ -49,12 +49,13 @@ ACTS = 2 + 6 * len(DEPARTMENTS) - 1
 class Bench:
     """The embedded stack with a floor beside it, on one Temporal server."""
 
-    def __init__(self, stack: Stack, district: District, store: Store, client: Client) -> None:
+    def __init__(self, stack: Stack, district: District, store: Store, client: Client, bare: Client) -> None:
         self._stack = stack
         self._district = district
         self._people = {person.id: person.actor() for person in district.people}
         self._store = store
         self.client = client
+        self.bare = bare
         self._cases = CaseClient(client, within=120)
 
     async def one_case(self) -> str:
@@ -81,7 +82,7 @@ class Bench:
 
     async def one_floor(self) -> str:
         """Take the floor through as many updates."""
-        handle = await self.client.start_workflow(
+        handle = await self.bare.start_workflow(
             floor.Floor.run, ACTS, id=f"floor/{uuid.uuid4().hex}", task_queue=floor.QUEUE
         )
         for number in range(ACTS):
@@ -152,7 +153,7 @@ def quantiles(took: list[float]) -> str:
     return f"p50 {cuts[49]:6.1f} ms   p99 {cuts[98]:6.1f} ms"
 
 
-async def run(count: int, at_once: int, rounds: int) -> None:
+async def run(count: int, at_once: int, rounds: int, encryption: str) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         options = StackOptions(
@@ -161,6 +162,7 @@ async def run(count: int, at_once: int, rounds: int) -> None:
             port=free_port(),
             temporal_port=free_port(),
             ui_port=None,
+            environment={"SHAODAO_PAYLOAD_ENCRYPTION": encryption},
         )
         async with Stack(options) as stack:
             floor_worker = Child(
@@ -170,9 +172,10 @@ async def run(count: int, at_once: int, rounds: int) -> None:
                 Path(folder) / "floor.log",
             )
             await floor_worker.start()
-            client = await Client.connect(stack.temporal.address, data_converter=pydantic_data_converter)
+            client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
+            bare = await Client.connect(stack.temporal.address, data_converter=pydantic_data_converter)
             store = Store(stack.database_url)
-            bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client)
+            bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client, bare)
             try:
                 await measure(bench, stack, store, count, at_once, rounds)
             finally:
@@ -230,7 +233,7 @@ async def intake(bench: Bench, stack: Stack) -> None:
     headers = {"Authorization": f"Bearer {issue('eshan-officer', secret=stack.secret)}"}
 
     async def bare() -> None:
-        await bench.client.start_workflow(
+        await bench.bare.start_workflow(
             floor.Floor.run, 1, id=f"floor/{uuid.uuid4().hex}", task_queue="bench-nobody"
         )
 
@@ -252,9 +255,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--at-once", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--encryption", choices=("on", "off"), default="on", help="of the cases' payloads")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an ordinary installation keeps its bytecode
-    asyncio.run(run(arguments.count, arguments.at_once, arguments.rounds))
+    asyncio.run(run(arguments.count, arguments.at_once, arguments.rounds, arguments.encryption))
     sys.stdout.flush()
     os._exit(0)
 

@@ -61,7 +61,7 @@ from starter.relay import Relay
 
 HERE = Path(__file__).parent
 API = "/api/v1"
-PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/codec/login"})
 """Every route outside this list needs a token; a test holds it so."""
 
 _CASE_ID = re.compile(r"[a-z0-9_-]{1,100}")
@@ -709,6 +709,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.include_router(router)
     app.include_router(import_module("starter.catalogue_routes").router)  # it builds on this module
     app.include_router(public)
+    import_module("starter.codec_routes").install(app, doors.settings)  # it builds on this module
     described = app.openapi()
     described["components"]["schemas"]["Problem"] = problems.SCHEMA
     app.add_api_route("/openapi.json", lambda: JSONResponse(described), include_in_schema=False)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from temporalio.client import (
     Client,
     WorkflowHandle,
@@ -22,6 +23,7 @@ from temporalio.common import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.codec import PayloadUnreadable
 from domain import words
 from domain.case import CaseId, CaseState
 from domain.commands import AnyCommand
@@ -29,6 +31,8 @@ from domain.errors import DomainError, Forbidden, Invalid, Refused
 from domain.lifecycle import evolve
 from domain.ports import CaseStart, Receipt
 from workflows import names
+
+_log = structlog.get_logger()
 
 
 class TemporalUnavailable(Exception):
@@ -169,6 +173,9 @@ class CaseClient:
             raise TemporalUnavailable(str(error)) from error
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError, WorkflowQueryFailedError) as error:
             raise TemporalUnavailable(repr(error)) from error
+        except PayloadUnreadable as error:  # the key is not here yet; what was asked is kept and asked again
+            _log.exception("payload_unreadable", code=error.code)
+            raise TemporalUnavailable(str(error)) from error
         except RuntimeError as error:  # what the lazy client raises when it cannot connect
             raise TemporalUnavailable(str(error)) from error
 

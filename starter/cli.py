@@ -21,6 +21,7 @@ from domain.errors import DomainError
 from domain.words import ACTS
 from starter import catalogue_cli
 from starter.bodies import BODIES
+from starter.key_commands import key_app
 from starter.local import DEFAULT_DATA
 from starter.local import open_store as _store
 from starter.local import use_data as _use_data
@@ -36,6 +37,7 @@ district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_h
 app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
 app.add_typer(catalogue_cli.app, name="catalogue")
+app.add_typer(key_app, name="keys")
 
 out = Console()
 err = Console(stderr=True)

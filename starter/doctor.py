@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
+from adapters.keys import OLD, keys_of
 from adapters.migrate import current, head
 from adapters.settings import Settings, SettingsInvalid
 from adapters.store import Store, StoreUnavailable
 from adapters.temporal import connect, registered_search_attributes
+from starter.key_commands import others_may_read
 from starter.stack import StackError, temporal_binary
 from workflows import names
 
@@ -39,6 +42,7 @@ async def examine() -> list[Finding]:
     except SettingsInvalid as error:
         return [*findings, Finding("设置", ok=False, detail=error.detail)]
     findings.append(Finding("设置", ok=True, detail="SHAODAO_* 设置齐全。"))
+    findings.append(_encryption(settings))
     findings.append(_binary(settings))
     findings += await _store(settings)
     findings += await _temporal()
@@ -49,6 +53,28 @@ def _python() -> Finding:
     return Finding(
         "Python", ok=sys.version_info >= (3, 11), detail=f"{sys.version.split()[0]}(需要 3.11 以上)"
     )
+
+
+def _encryption(settings: Settings) -> Finding:
+    subject = "载荷加密"
+    try:
+        keys = keys_of(settings)
+    except SettingsInvalid as error:
+        return Finding(subject, ok=False, detail=error.detail)
+    if settings.payload_encryption == "off" or keys is None:
+        return Finding(
+            subject, ok=False, detail="已明确关闭(SHAODAO_PAYLOAD_ENCRYPTION=off):案情以明文存入 Temporal。"
+        )
+    if settings.payload_keys_file and others_may_read(settings.payload_keys_file):
+        return Finding(
+            subject,
+            ok=False,
+            detail=f"其他用户可以读取密钥文件:请执行 chmod 600 {settings.payload_keys_file}。",
+        )
+    current = [
+        f"{'、'.join(line.uses)}:{line.id}({line.algorithm})" for line in keys.lines if OLD not in line.uses
+    ]
+    return Finding(subject, ok=True, detail=f"已启用。现用密钥 {';'.join(current)}。")
 
 
 def _binary(settings: Settings) -> Finding:
@@ -88,7 +114,7 @@ async def _districts(store: Store) -> Finding:
 async def _temporal() -> list[Finding]:
     try:
         async with asyncio.timeout(_PATIENCE):
-            client = await connect(lazy=False)
+            client = await connect(lazy=False, converter=pydantic_data_converter)  # reads no payload
             await client.service_client.check_health()
             present = await registered_search_attributes(client)
             polled = await _is_polled(client)

@@ -13,16 +13,22 @@ from types import TracebackType
 from typing import Self
 
 import httpx2
+from temporalio.converter import DataConverter
 
+from adapters.codec import data_converter
 from adapters.district import read_district
+from adapters.keys import AES_256_GCM, DEFAULT, new_line
 from adapters.migrate import upgrade
+from adapters.settings import Settings
 from adapters.store import Store
+from domain.calendar import SHANGHAI
 from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
 from workflows import names
 
 _READY_WITHIN = 60.0
 _RESTART_PAUSE = 1.0
 _POLL = 0.1
+_KEYS_ARE_NAMED = {"SHAODAO_PAYLOAD_KEYS", "SHAODAO_PAYLOAD_KEYS_FILE"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +128,7 @@ class Stack:
         self.logs = data / "logs"
         self.logs.mkdir(exist_ok=True)
         self.secret = _secret(data)
+        self._keys = _payload_keys(data)
         self.database_url = options.database_url or f"sqlite:///{data / 'shaodao.db'}"
         self.url = f"http://{options.host}:{options.port}"
         self.temporal = TemporalServer(
@@ -135,6 +142,7 @@ class Stack:
             search_attributes={
                 key.name: _TYPES[key.indexed_value_type.name] for key in names.SEARCH_ATTRIBUTES
             },
+            extra_arguments=("--ui-codec-endpoint", f"{self.url}/codec") if options.ui_port else (),
         )
         command = [sys.executable, "-m", "starter.cli"]
         self.worker = Child("worker", [*command, "worker"], self.environment, self.logs / "worker.log")
@@ -151,9 +159,20 @@ class Stack:
             "SHAODAO_PORT": str(self.options.port),
             "TEMPORAL_ADDRESS": f"{self.options.host}:{self.options.temporal_port}",
             "TEMPORAL_NAMESPACE": "default",
+            **({} if _KEYS_ARE_NAMED & os.environ.keys() else {"SHAODAO_PAYLOAD_KEYS_FILE": str(self._keys)}),
             **({"SHAODAO_TEMPORAL_UI_URL": self.temporal.ui_url} if self.temporal.ui_url else {}),
             **self.options.environment,
         }
+
+    @property
+    def converter(self) -> DataConverter:
+        """How payloads of this stack's Temporal are written and read, for a client of one's own."""
+        ours = {
+            name.removeprefix("SHAODAO_").lower(): value
+            for name, value in self.environment.items()
+            if name.startswith("SHAODAO_")
+        }
+        return data_converter(Settings(**ours))
 
     @property
     def ui_url(self) -> str | None:
@@ -244,9 +263,22 @@ async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:
 
 def _secret(data: Path) -> str:
     """Return the installation's secret; made once, readable by its owner only."""
-    path = data / "secret"
+    return _kept(data / "secret", secrets.token_urlsafe(48)).read_text().strip()
+
+
+def _payload_keys(data: Path) -> Path:
+    """Return the file of the installation's payload keys; made once, so that encryption is on from the first start."""
+    line = new_line(AES_256_GCM, DEFAULT, datetime.now(UTC).astimezone(SHANGHAI).date())
+    return _kept(
+        data / "payload-keys",
+        f"# 载荷密钥。请另行备份:没有它,案件历史无法解密。见 docs/security.md。\n{line}\n",
+    )
+
+
+def _kept(path: Path, content: str) -> Path:
+    """Write the file unless it is there, readable by its owner only."""
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
-    return path.read_text().strip()
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+    return path

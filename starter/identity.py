@@ -27,16 +27,17 @@ class TokenInvalid(Exception):
     """The token is not ours, was changed, or has run out."""
 
 
-def issue(person: str, *, days: float = 30, secret: str | None = None) -> str:
+def issue(person: str, *, days: float = 30, secret: str | None = None, purpose: str = _ISSUER) -> str:
     """Return a bearer token for the person.
 
     Args:
         secret: the installation's; from the settings when not given.
+        purpose: what it is good for; a token for one purpose is none for another.
     """
     now = int(time.time())
     claims = {
         "iss": _ISSUER,
-        "aud": _ISSUER,
+        "aud": purpose,
         "sub": person,
         "iat": now,
         "exp": now + int(timedelta(days=days).total_seconds()),
@@ -44,7 +45,7 @@ def issue(person: str, *, days: float = 30, secret: str | None = None) -> str:
     return jwt.encode({"alg": _ALGORITHM}, claims, _key(secret or Settings().secret.get_secret_value()))
 
 
-def read(token: str, secret: str) -> str:
+def read(token: str, secret: str, *, purpose: str = _ISSUER) -> str:
     """Return the person that the token stands for.
 
     Raises:
@@ -54,7 +55,7 @@ def read(token: str, secret: str) -> str:
         decoded = jwt.decode(token, _key(secret), algorithms=[_ALGORITHM])
         jwt.JWTClaimsRegistry(
             iss={"essential": True, "value": _ISSUER},
-            aud={"essential": True, "value": _ISSUER},
+            aud={"essential": True, "value": purpose},
             sub={"essential": True},
             exp={"essential": True},
         ).validate(decoded.claims)

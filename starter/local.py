@@ -13,12 +13,14 @@ DEFAULT_DATA = Path(".shaodao")
 
 
 def use_data(data: Path) -> None:
-    """Take database and secret from an embedded stack's folder, unless the environment names others."""
+    """Take database, secret and payload keys from an embedded stack's folder, unless the environment names others."""
     secret, database = data / "secret", data / "shaodao.db"
     if secret.exists():
         os.environ.setdefault("SHAODAO_SECRET", secret.read_text().strip())
     if database.exists():
         os.environ.setdefault("SHAODAO_DATABASE_URL", f"sqlite:///{database.resolve()}")
+    if (keys := data / "payload-keys").exists() and "SHAODAO_PAYLOAD_KEYS" not in os.environ:
+        os.environ.setdefault("SHAODAO_PAYLOAD_KEYS_FILE", str(keys.resolve()))
 
 
 @asynccontextmanager

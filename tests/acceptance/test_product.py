@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from adapters.migrate import head
 from starter.demo import Player, stories
 from starter.embedded import Stack, StackOptions
 from starter.identity import issue
@@ -80,7 +81,7 @@ def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
 def test_doctor_finds_everything_in_order(stack: Stack) -> None:
     status, said = shaodao(stack, "doctor")
     assert status == 0, said
-    for subject in ("设置", "数据库版本", "区(市)数据", "检索属性", "工作进程"):
+    for subject in ("设置", "载荷加密", "数据库版本", "区(市)数据", "检索属性", "工作进程"):
         assert subject in said
     assert "异常" not in said
 
@@ -180,7 +181,7 @@ def test_tokens_districts_and_read_models_are_handled_from_the_command_line(stac
     status, said = shaodao(stack, "rebuild")
     assert (status, "条记录" in said) == (0, True), said
     status, said = shaodao(stack, "migrate")
-    assert (status, "0001" in said) == (0, True), said
+    assert (status, f"数据库版本:{head()}" in said) == (0, True), said
 
 
 # --- in a real browser -------------------------------------------------------------------------------------
@@ -231,7 +232,10 @@ async def test_our_pages_work_in_a_browser_and_load_nothing_from_elsewhere(
 async def test_operators_see_each_case_in_chinese_in_the_temporal_ui(stack: Stack, browser: Browser) -> None:
     page = await browser.new_page(viewport={"width": 1440, "height": 900}, locale="zh-CN")
     workflows = f"{stack.ui_url}/namespaces/default/workflows"
+    await _log_in_to_the_codec_server(stack, page)
     await page.goto(workflows)
+    await page.wait_for_selector("text=case/yicheng")
+    await _let_the_ui_decrypt(stack, page)
     await page.wait_for_selector("text=case/yicheng")
     await page.click('[data-testid="workflows-summary-table-configuration-button"]')
     for column in ("CaseLabel", "NextDeadline", "EscalationLevel"):
@@ -251,8 +255,48 @@ async def test_operators_see_each_case_in_chinese_in_the_temporal_ui(stack: Stac
             await page.wait_for_timeout(100)
     for words in ("已报到", "牵头", "配合", "市生态环境局峄城分局", "区公安分局", "绿(正常)"):
         assert words in shown
+    assert "“散乱污”企业联合整治" in shown
     await picture(page, "temporal-detail")
     await page.close()
+    looked = httpx2.get(
+        f"{stack.url}/api/v1/codec/decodings",
+        headers={"Authorization": f"Bearer {issue('auditor', secret=stack.secret)}"},
+    ).json()["items"]
+    assert {(entry["person"], entry["namespace"]) for entry in looked} == {("administrator", "default")}
+    assert all(entry["workflows"][0].startswith("case/yicheng-") for entry in looked)
+
+
+async def test_without_a_session_the_temporal_ui_shows_ciphertext(stack: Stack, browser: Browser) -> None:
+    context = await browser.new_context(viewport={"width": 1440, "height": 900})
+    page = await context.new_page()
+    await page.goto(f"{stack.ui_url}/namespaces/default/workflows?query=" + "Stage%3D%22checked_in%22")
+    async with page.expect_response(re.compile("/codec/decode")) as refused:
+        await page.locator("a", has_text=re.compile(r"^\s*case/yicheng")).first.click()
+    assert (await refused.value).status == httpx2.codes.UNAUTHORIZED
+    await page.click("text=User Metadata")
+    await page.wait_for_selector("text=Current Details")
+    shown = await _everything_on(page)
+    assert "最近动态" not in shown
+    assert "峨山镇政府" not in shown
+    await context.close()
+
+
+async def _log_in_to_the_codec_server(stack: Stack, page: Page) -> None:
+    await page.goto(f"{stack.url}/codec/login")
+    await page.fill("#token", issue("administrator", secret=stack.secret))
+    await page.click("button:has-text('登录')")
+    await page.wait_for_selector("text=已登录:administrator")
+    await picture(page, "codec-login")
+
+
+async def _let_the_ui_decrypt(stack: Stack, page: Page) -> None:
+    """Set what docs/security.md says, by the UI's own dialogue."""
+    await page.click('[data-testid^="data-encoder-status"]')
+    await page.click("label:has-text('Use my browser setting')")
+    await page.fill("textarea[placeholder='Paste your endpoint here']", f"{stack.url}/codec")
+    await page.click("label:has-text('Include cross-origin credentials')")
+    await picture(page, "codec-settings")
+    await page.get_by_role("button", name="Apply").click()
 
 
 async def _everything_on(page: Page) -> str:

@@ -130,12 +130,12 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    server: WorkflowEnvironment, store: Store, *, queue: str | None = None, within: float = 8
+    server: WorkflowEnvironment, store: Store, *, queue: str | None = None, within: float = 8, **more: Any
 ) -> AsyncIterator[House]:
     """Give the product with a task queue, and so a worker, of its own."""
     queue = queue or f"test-{uuid.uuid4()}"
     await store.load_district(district(), datetime.now(UTC))
-    settings = Settings(database_url="sqlite://", secret=SecretStr(SECRET), temporal_within=within)
+    settings = Settings(database_url="sqlite://", secret=SecretStr(SECRET), temporal_within=within, **more)
     cases, directory = CaseClient(server.client, within=within, task_queue=queue), Directory(store)
     doors = Doors(settings, store, cases, directory, Relay(store, cases, directory))
     async with serve(doors) as url:

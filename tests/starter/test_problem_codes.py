@@ -20,6 +20,7 @@ SOURCES = (
             "bodies",
             "case_client",
             "catalogue_routes",
+            "codec_routes",
             "identity",
             "limits",
             "problems",
