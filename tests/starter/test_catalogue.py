@@ -55,7 +55,7 @@ async def codes(house: House, **query: Any) -> list[str]:
 
 async def test_items_are_listed_with_the_words_that_people_read(house: House) -> None:
     answer = (await house.get("town-officer", "/catalogue/items")).json()
-    assert (answer["version"], len(answer["items"])) == ("sample-1", 1)
+    assert (answer["version"], len(answer["items"])) == ("sample-1", len(district().items))
     item = answer["items"][0]
     assert (item["primary_name"], item["cooperating_names"]) == ("生态环境分局", ["公安分局"])
     assert (item["category_label"], item["limit_class_label"]) == ("执法", "疑难")
@@ -90,9 +90,9 @@ async def test_every_version_can_be_read_and_two_be_compared(house: House) -> No
     listed = (await house.get("town-officer", "/catalogue/versions")).json()["items"]
     assert [(each["version"], each["current"], each["items"]) for each in listed] == [
         (NEW, True, 2),
-        ("sample-1", False, 1),
+        ("sample-1", False, len(district().items)),
     ]
-    assert await codes(house, version="sample-1") == ["paper-mill"]
+    assert await codes(house, version="sample-1") == [item.code for item in district().items]
     old = (await house.get("town-officer", "/catalogue/items/paper-mill", version="sample-1")).json()
     new = (await house.get("town-officer", "/catalogue/items/paper-mill")).json()
     assert (old["item"]["primary"], new["item"]["primary"]) == ("ecology", "market")
