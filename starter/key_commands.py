@@ -13,6 +13,7 @@ from rich.table import Table
 from adapters.keys import AES_256_GCM, DEFAULT, LENGTHS, OLD, Keys, keys_of, new_line
 from adapters.settings import Settings
 from domain.calendar import SHANGHAI
+from starter.local import DEFAULT_DATA, use_data
 
 key_app = typer.Typer(help="载荷密钥:生成与检查。", no_args_is_help=True)
 out = Console()
@@ -32,11 +33,9 @@ def new(
 
 
 @key_app.command("check")
-def check(data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = Path(".shaodao")) -> None:
+def check(data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA) -> None:
     """检查密钥配置,列出编号、算法、用途与校验值(不显示密钥)。"""
-    from starter.cli import _use_data
-
-    _use_data(data)
+    use_data(data)
     settings = Settings()
     keys = keys_of(settings)
     if keys is None:
