@@ -3,7 +3,7 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -30,6 +30,12 @@ class Settings(BaseSettings):
         secret: signs the bearer tokens; at least 32 characters.
         temporal_within: how long an act waits for Temporal before it is kept for the relay, in seconds.
         max_body_bytes: larger requests are refused.
+        archive: where closed cases go: `file:///folder` or `s3://bucket/prefix?endpoint=https://host&region=name`;
+            the keys of an S3-compatible store are its own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+        build_id: names this version of the code to Temporal; made from the package's version and the rules'
+            content when not given.
+        worker_versioning: `off`; `on` (versions are switched by the operator); or `current` (a starting worker makes
+            its own version the current one: for one machine).
 
     Raises:
         SettingsInvalid: naming every setting that is missing or wrong.
@@ -45,6 +51,9 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     temporal_within: Annotated[float, Field(gt=0, le=60)] = 8.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+    archive: Annotated[str, Field(pattern=r"^(file:///|s3://[^/?]+)")] | None = None
+    build_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")] | None = None
+    worker_versioning: Literal["off", "on", "current"] = "off"
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database, StoreUnavailable
-from adapters.ledger import LedgerStore, NotFound, append, notice_row
+from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
     AnswerRow,
@@ -24,6 +24,7 @@ from adapters.tables import (
     PostRow,
     TermsRow,
 )
+from adapters.upkeep import UpkeepStore
 from domain.case import CaseId, PersonId
 from domain.district import District, Terms
 from domain.events import Entry
@@ -50,7 +51,7 @@ class Answer:
     body: str
 
 
-class Store(LedgerStore, QueryStore):
+class Store(UpkeepStore, QueryStore):
     """SQLite or PostgreSQL behind the ports.
 
     Args:

@@ -55,15 +55,19 @@ class CaseClient:
         self._within = within
         self._task_queue = task_queue
 
-    async def start(self, start: CaseStart) -> None:
-        """Start the case's workflow; one that runs, or has run, counts as started.
+    async def start(self, start: CaseStart, *, again: bool = False) -> None:
+        """Start the case's workflow; one that runs counts as started, and so does one that has run.
+
+        Args:
+            again: start it although it has run: only for a case whose run is gone, with what it carries.
 
         Raises:
             TemporalUnavailable: try again later.
         """
         opened, terms = start.opened, start.terms
-        state = evolve(None, opened)
-        attributes = names.attributes_of(state, terms, opened.at)
+        state = start.carried.state if start.carried else evolve(None, opened)
+        attributes = names.attributes_of(state, terms, state.acted_at)
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         call = state.call
         async with self._in_time(not_found=TemporalUnavailable):
             try:
@@ -72,7 +76,7 @@ class CaseClient:
                     start,
                     id=names.case_workflow_id(state.case_id),
                     task_queue=self._task_queue,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_reuse_policy=reuse,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     search_attributes=TypedSearchAttributes(
                         [SearchAttributePair(update.key, update.value) for update in attributes]
@@ -127,7 +131,10 @@ class CaseClient:
                 )
             except WorkflowUpdateFailedError as failed:
                 raise _refusal(failed.cause) from None
-        if receipt.body_digest != command.body_digest:
+        if receipt.body_digest not in {
+            "",
+            command.body_digest,
+        }:  # not known for a case restarted from the ledger
             raise KEY_REUSED
         return receipt
 

@@ -269,6 +269,7 @@ def _use_data(data: Path) -> None:
         os.environ.setdefault("SHAODAO_SECRET", secret.read_text().strip())
     if database.exists():
         os.environ.setdefault("SHAODAO_DATABASE_URL", f"sqlite:///{database.resolve()}")
+        os.environ.setdefault("SHAODAO_ARCHIVE", (data / "archive").resolve().as_uri())
 
 
 class _store:  # noqa: N801 - reads as a function: `async with _store() as store`

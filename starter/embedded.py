@@ -151,6 +151,8 @@ class Stack:
             "SHAODAO_PORT": str(self.options.port),
             "TEMPORAL_ADDRESS": f"{self.options.host}:{self.options.temporal_port}",
             "TEMPORAL_NAMESPACE": "default",
+            "SHAODAO_ARCHIVE": os.environ.get("SHAODAO_ARCHIVE")
+            or (self.options.data / "archive").absolute().as_uri(),
             **({"SHAODAO_TEMPORAL_UI_URL": self.temporal.ui_url} if self.temporal.ui_url else {}),
             **self.options.environment,
         }
