@@ -1,9 +1,8 @@
 """The worker: settings → adapters → activities → Worker. No rules in here."""
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -97,27 +96,15 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     executions = TemporalExecutions(CaseClient(client, within=settings.temporal_within))
     upkeep = upkeep_activities(store, executions, settings.archive)
+    deployment = versions.deployment(settings)
     await ensure_schedules(client, settings)
+    wanted = settings.worker_versioning == "current"
     async with (
-        create_worker(client, store, store, upkeep=upkeep, deployment=versions.deployment(settings)),
-        _made_current(client, settings),
+        create_worker(client, store, store, upkeep=upkeep, deployment=deployment),
+        versions.made_current(client, deployment, wanted=wanted),
     ):
         await stop.wait()
     await store.close()
-
-
-@contextlib.asynccontextmanager
-async def _made_current(client: Client, settings: Settings) -> AsyncIterator[None]:
-    """Where one machine is all there is, the version that runs is the current one."""
-    if settings.worker_versioning != "current":
-        yield
-        return
-    making = asyncio.create_task(versions.make_current(client, versions.build_id(settings)))
-    try:
-        yield
-    finally:
-        making.cancel()
-        await asyncio.gather(making, return_exceptions=True)
 
 
 async def _connect_patiently() -> Client:

@@ -9,10 +9,12 @@ from temporalio import activity
 
 from domain.case import CaseId, Value
 from domain.errors import DomainError
-from domain.ports import Difference, Executions, KnownCase, Reconcilable, Reconciliation
+from domain.ports import CaseStart, Difference, Executions, KnownCase, Reconcilable, Reconciliation
+from domain.restart import from_ledger
 
 _AT_ONCE = 8
 _FINISHING = timedelta(minutes=5)
+_STARTING = timedelta(seconds=5)
 _FEW = 10
 _SHARE = 5
 _GOES_ON = frozenset({"RUNNING", "PAUSED"})
@@ -134,8 +136,8 @@ class ReconcileActivities:
             await self._executions.start(start)
             await self._store.started(missing.case_id, self._now())
             return "started"
-        repeated = await self._executions.restart(start, await self._store.entries(missing.case_id))
-        return f"restarted, {repeated} acts repeated" if repeated else "restarted"
+        repeated = await restart(self._store, self._executions, start, self._now())
+        return f"restarted, {repeated} acts to repeat" if repeated else "restarted"
 
     async def _strays(self, open_: set[str]) -> list[Difference]:
         listed = [case_id for case_id in await self._executions.listed_running() if case_id not in open_]
@@ -157,6 +159,35 @@ class ReconcileActivities:
         if case.closed_at is None or case.closed_at > self._now() - _FINISHING:
             return None
         return _of(case, "stray", "案件已结束,而办理流程仍在运行。")
+
+
+async def restart(store: Reconcilable, executions: Executions, start: CaseStart, now: datetime) -> int:
+    """Let a case whose run is gone go on from its ledger; return how many accepted acts are to be repeated.
+
+    What the last run had accepted, and what never reached the ledger, is handed to the relay first: it asks the new
+    run for it, or tells the person who did it. Whatever happens in between, doing all of this again is safe.
+
+    Raises:
+        LedgerConflict: `broken_chain`: nothing may be built on this ledger; nothing was done.
+    """
+    case_id = start.opened.case_id
+    entries = await store.entries(case_id)
+    accepted = await executions.accepted(case_id)
+    going_on = from_ledger(start, entries, {command.key: command.body_digest for command in accepted})
+    recorded = {entry.key for entry in entries}
+    lost = [command for command in accepted if command.key and command.key not in recorded]
+    for command in lost:
+        await store.defer_act(
+            case_id,
+            command.act.value,
+            command.model_dump_json(),
+            update_id=command.key,
+            person=command.by.id,
+            at=now,
+            not_before=now + _STARTING,
+        )
+    await executions.start(going_on, again=True)
+    return len(lost)
 
 
 Look: TypeAlias = Coroutine[None, None, Difference | None]

@@ -254,9 +254,21 @@ class Store(UpkeepStore, QueryStore):
     # --- acts that wait for Temporal -----------------------------------------------------------------------
 
     async def defer_act(
-        self, case_id: CaseId, act: str, command: str, *, update_id: str, person: str, at: datetime
+        self,
+        case_id: CaseId,
+        act: str,
+        command: str,
+        *,
+        update_id: str,
+        person: str,
+        at: datetime,
+        not_before: datetime | None = None,
     ) -> None:
-        """Commit an act that Temporal cannot take now; once for each update id."""
+        """Commit an act that Temporal cannot take now; once for each update id.
+
+        Args:
+            not_before: the relay leaves it alone until then.
+        """
         row = {
             "case_id": case_id,
             "act": act,
@@ -264,7 +276,7 @@ class Store(UpkeepStore, QueryStore):
             "update_id": update_id,
             "person": person,
             "accepted_at": at,
-            "next_attempt_at": at,
+            "next_attempt_at": not_before or at,
             "settled_at": None,
             "outcome": "",
             "attempts": 0,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from domain.calendar import Moment
 from domain.case import CaseId, CaseState, PersonId, Value
+from domain.commands import AnyCommand
 from domain.district import Terms
 from domain.events import Entry
 
@@ -280,17 +281,12 @@ class Executions(Protocol):
         """Return a closed run, whole; None while it runs, or when Temporal has forgotten it."""
         ...
 
-    async def start(self, start: CaseStart) -> None:
-        """Start a case that has never run."""
+    async def accepted(self, case_id: CaseId) -> Sequence[AnyCommand]:
+        """Return the acts that the case's newest run had accepted, as far as Temporal still knows it."""
         ...
 
-    async def restart(self, start: CaseStart, entries: Sequence[Entry]) -> int:
-        """Let a case whose run is gone go on from its ledger; return how many accepted acts were repeated.
-
-        Args:
-            start: as the intake has it, without anything carried.
-            entries: the whole ledger of the case.
-        """
+    async def start(self, start: CaseStart, *, again: bool = False) -> None:
+        """Start a case; `again`: although it has run, for its run is gone."""
         ...
 
 
@@ -438,6 +434,20 @@ class Reconcilable(Protocol):
 
     async def entries(self, case_id: CaseId) -> list[Entry]:
         """Return the case's entries in order."""
+        ...
+
+    async def defer_act(
+        self,
+        case_id: CaseId,
+        act: str,
+        command: str,
+        *,
+        update_id: str,
+        person: str,
+        at: datetime,
+        not_before: datetime | None = None,
+    ) -> None:
+        """Commit an act for the relay, once for each update id."""
         ...
 
     async def reconciled(self, report: Reconciliation) -> None:

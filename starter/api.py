@@ -632,6 +632,7 @@ async def _answers(ask: Callable[[], Any]) -> bool:
 
 def create_api(doors: Doors) -> FastAPI:
     """Return the application; its background work runs while it is served."""
+    from starter import ops_routes  # which imports what stands here
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -660,6 +661,7 @@ def create_api(doors: Doors) -> FastAPI:
     )
     app.state.doors = doors
     app.include_router(router)
+    app.include_router(ops_routes.router)
     app.include_router(public)
     described = app.openapi()
     described["components"]["schemas"]["Problem"] = problems.SCHEMA

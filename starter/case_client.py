@@ -55,6 +55,11 @@ class CaseClient:
         self._within = within
         self._task_queue = task_queue
 
+    @property
+    def task_queue(self) -> str:
+        """Where the workers take their tasks."""
+        return self._task_queue
+
     async def start(self, start: CaseStart, *, again: bool = False) -> None:
         """Start the case's workflow; one that runs counts as started, and so does one that has run.
 

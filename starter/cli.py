@@ -17,6 +17,7 @@ from rich.table import Table
 from domain.commands import Act
 from domain.errors import DomainError
 from domain.words import ACTS
+from starter import ops_cli
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -388,6 +389,8 @@ def _add_act(act: Act) -> None:
 
 for each_act in Act:
     _add_act(each_act)
+
+ops_cli.add_to(app, _request)
 
 
 def _field(text: str) -> tuple[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import structlog
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyType
 from temporalio.api.history.v1 import History, HistoryEvent
@@ -19,10 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.case import CaseId, CaseState
 from domain.commands import COMMANDS, Act, AnyCommand
-from domain.errors import DomainError
-from domain.events import Entry
 from domain.ports import CaseStart, Execution, Executions, RunHistory
-from domain.restart import from_ledger
 from starter.case_client import CaseClient
 from workflows import names
 
@@ -31,7 +27,6 @@ _QUERY = timedelta(seconds=5)
 _CASES = f"WorkflowType = '{names.CASE}'"
 _EARLY = "ExecutionStatus IN ('ContinuedAsNew', 'Terminated', 'Failed', 'Canceled', 'TimedOut')"
 _PROBLEMS = f"{_CASES} AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,36 +137,11 @@ class TemporalExecutions(Executions):
             content=History(events=history.events).SerializeToString(deterministic=True),
         )
 
-    async def start(self, start: CaseStart) -> None:
-        """Start a case that has never run."""
-        await self._cases.start(start)
+    async def start(self, start: CaseStart, *, again: bool = False) -> None:
+        """Start a case; `again`: although it has run, for its run is gone."""
+        await self._cases.start(start, again=again)
 
-    async def restart(self, start: CaseStart, entries: Sequence[Entry]) -> int:
-        """Let a case whose run is gone go on from its ledger; return how many accepted acts were repeated.
-
-        Acts that the last run had accepted, and that never reached the ledger, are asked of the new run again.
-        """
-        case_id = start.opened.case_id
-        accepted = await self._accepted(case_id)
-        digests = {command.key: command.body_digest for command in accepted}
-        await self._cases.start(from_ledger(start, entries, digests), again=True)
-        _log.warning("case_restarted", case_id=case_id, entries=len(entries))
-        recorded = {entry.key for entry in entries}
-        repeated = 0
-        for command in accepted:
-            if command.key and command.key not in recorded:
-                repeated += await self._repeated(case_id, command)
-        return repeated
-
-    async def _repeated(self, case_id: CaseId, command: AnyCommand) -> bool:
-        try:
-            await self._cases.act(case_id, command)
-        except DomainError as refused:
-            _log.warning("act_not_repeated", case_id=case_id, act=command.act.value, code=refused.code)
-            return False
-        return True
-
-    async def _accepted(self, case_id: CaseId) -> list[AnyCommand]:
+    async def accepted(self, case_id: CaseId) -> list[AnyCommand]:
         """Return the acts that the case's newest run had accepted, as far as Temporal still knows it."""
         try:
             history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)

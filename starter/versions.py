@@ -1,9 +1,11 @@
 """Worker Deployment Versioning: which version of the code a worker is, and which one is current."""
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import structlog
@@ -35,7 +37,7 @@ def build_id(settings: Settings) -> str:
         for file in sorted((_ROOT / package).glob("*.py")):
             content.update(file.name.encode())
             content.update(file.read_bytes())
-    return f"{version('shaodao')}-{content.hexdigest()[:12]}"
+    return f"{metadata.version('shaodao')}-{content.hexdigest()[:12]}"
 
 
 def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
@@ -53,17 +55,36 @@ def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
     )
 
 
-async def make_current(client: Client, build: str) -> None:
+async def make_current(client: Client, version: WorkerDeploymentVersion) -> None:
     """Make a version the current one, as soon as Temporal has seen a worker of it."""
     request = SetWorkerDeploymentCurrentVersionRequest(
-        namespace=client.namespace, deployment_name=DEPLOYMENT, build_id=build, identity=client.identity
+        namespace=client.namespace,
+        deployment_name=version.deployment_name,
+        build_id=version.build_id,
+        identity=client.identity,
     )
     while True:
         try:
             await client.workflow_service.set_worker_deployment_current_version(request, timeout=_RPC)
         except RPCError as error:
-            _log.info("version_not_current_yet", build_id=build, reason=error.status.name)
+            _log.info("version_not_current_yet", build_id=version.build_id, reason=error.status.name)
             await asyncio.sleep(_PAUSE)
         else:
-            _log.info("version_current", build_id=build)
+            _log.info("version_current", build_id=version.build_id)
             return
+
+
+@contextlib.asynccontextmanager
+async def made_current(
+    client: Client, config: WorkerDeploymentConfig | None, *, wanted: bool
+) -> AsyncIterator[None]:
+    """While the worker runs, see that its version becomes the current one, where that is wanted: on one machine."""
+    if config is None or not wanted:
+        yield
+        return
+    making = asyncio.create_task(make_current(client, config.version))
+    try:
+        yield
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)

@@ -16,7 +16,10 @@ SOURCES = (
     ROOT / "activities" / "archive.py",
     *(
         ROOT / "starter" / f"{name}.py"
-        for name in ("api", "bodies", "case_client", "identity", "limits", "problems", "relay", "views")
+        for name in (
+            *("api", "bodies", "case_client", "identity", "limits", "operations", "ops_routes", "problems"),
+            *("relay", "views"),
+        )
     ),
 )
 

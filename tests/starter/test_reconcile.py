@@ -93,7 +93,12 @@ async def test_an_act_that_was_accepted_and_never_recorded_is_repeated(
     assert [entry.event.kind for entry in await store.entries(case_id)] == ["called", "dispatched"]
     await keeping.run_reconcile()
     (told,) = await keeping.differences(case_id)
-    assert told.done == "restarted, 1 acts repeated"
+    assert told.done == "restarted, 1 acts to repeat"
+
+    async def recorded() -> bool:
+        return len(await store.entries(case_id)) == 3
+
+    await house.until(recorded)
     entries = await store.entries(case_id)
     assert [entry.event.kind for entry in entries] == ["called", "dispatched", "signed"]
     assert entries[-1].by is not None
