@@ -324,7 +324,7 @@ async def test_a_reset_past_the_ledger_by_other_means_is_told_as_a_conflict_and_
     assert "--from-ledger" in stuck["advice"]
     assert await house.store.raw_entries(case_id) == before
 
-    body = {"case_id": case_id, "from_ledger": True, "reason": "以台账为准"}
+    body: dict[str, Any] = {"case_id": case_id, "from_ledger": True, "reason": "以台账为准"}
     assert (await house.post(OPERATOR, "/ops/reset", body)).json()["mode"] == "ledger"
     await house.do("ecology-officer", case_id, "check-in", officers=[{"name": "王示例"}])
     assert (await house.store.raw_entries(case_id))[: len(before)] == before
@@ -336,7 +336,7 @@ async def test_there_is_nothing_to_reset_where_no_task_was_completed_or_the_case
 ) -> None:
     case_id = await house.call()
     await house.dispatch(case_id, "ecology")
-    body = {"case_id": case_id, "before_deploy": "never-deployed", "reason": "x"}
+    body: dict[str, Any] = {"case_id": case_id, "before_deploy": "never-deployed", "reason": "x"}
     assert problem(await house.post(OPERATOR, "/ops/reset", body), 409) == "no_reset_point"
     over = await house.call()
     await house.do("town-officer", over, "cancel", reason="误报")
