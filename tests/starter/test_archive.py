@@ -19,6 +19,7 @@ from adapters.temporal import register_search_attributes
 from adapters.upkeep import Stuck
 from domain.case import CaseId
 from domain.errors import ArchiveConflict
+from starter.doctor import archive_finding
 from starter.stack import TemporalServer, free_port, temporal_binary
 from tests.conftest import BIN, FORGETS_SOON
 from tests.starter.conftest import House, open_house
@@ -218,3 +219,15 @@ async def test_a_case_whose_workflow_still_runs_waits(keeping: Keeping) -> None:
         await connection.execute(row.values(closed_at=datetime.now(UTC) - timedelta(days=1)))
     done = await keeping.run_archive()
     assert (done.archived, done.waiting) == (0, 1)
+
+
+def test_doctor_warns_when_the_archive_lags_or_retention_is_too_short() -> None:
+    now, day, hour = datetime(2026, 3, 4, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
+    assert archive_finding(0, None, day, now).ok
+    assert archive_finding(3, now - 5 * hour, day, now).ok
+    behind = archive_finding(3, now - 7 * hour, day, now)
+    assert not behind.ok
+    assert "落后" in behind.detail
+    short = archive_finding(0, None, 3 * hour, now)
+    assert not short.ok
+    assert "--retention" in short.detail
