@@ -61,22 +61,22 @@ async def test_a_change_of_behaviour_that_is_not_patched_does_not_replay(
         await replay("straight")
 
 
-def without_dispatch_clock(state: CaseState, terms: Terms) -> datetime | None:
-    """The change of docs/changing-workflows.md: a call that nobody has dispatched no longer rings."""
-    return None if state.stage is Stage.CALLED else ORIGINAL(state, terms)
+def silent_until_signed(state: CaseState, terms: Terms) -> datetime | None:
+    """The change of docs/changing-workflows.md: nothing rings until everybody has signed."""
+    return None if state.stage in {Stage.CALLED, Stage.DISPATCHED} else ORIGINAL(state, terms)
 
 
 def patched(state: CaseState, terms: Terms) -> datetime | None:
     """The same change as it has to be made."""
-    if workflow.patched("no-dispatch-clock"):
-        return without_dispatch_clock(state, terms)
+    if workflow.patched("silent-until-signed"):
+        return silent_until_signed(state, terms)
     return ORIGINAL(state, terms)
 
 
 async def test_a_rule_that_is_changed_without_patched_does_not_replay_and_with_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clocks, "next_due", without_dispatch_clock)
+    monkeypatch.setattr(clocks, "next_due", silent_until_signed)
     with pytest.raises(workflow.NondeterminismError):
         await replay("straight")
     monkeypatch.setattr(clocks, "next_due", patched)
