@@ -28,6 +28,7 @@ def test_there_are_histories_of_every_kind_of_path() -> None:
         "rework",
         "late",
         "ledger_away",
+        "restarted",
     }
 
 
