@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo up test check format bench lock clean
+.PHONY: demo up test check check-deploy format bench lock clean
 
 demo: .venv/ready
 	$(BIN)/shaodao demo $(ARGS)
@@ -21,6 +21,13 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+check-deploy: .venv/ready
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	POSTGRES_PASSWORD=x SHAODAO_SECRET=x $(BIN)/docker-compose -f deploy/compose.yaml config --quiet
+	$(BIN)/kubernetes-validate --strict deploy/kubernetes/*.yaml
+	sh deploy/systemd/verify.sh $(abspath $(BIN)/shaodao)
+
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -32,6 +39,8 @@ bench: .venv/ready
 lock: .venv/ready
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header \
 		--extra dev --python-version 3.11 -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header \
+		--extra build --constraints requirements.lock --python-version 3.11 -o deploy/requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -2,26 +2,36 @@
 
 import asyncio
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+from activities.archive import ArchiveActivities
 from activities.notices import NoticeActivities
+from activities.reconcile import ReconcileActivities
 from activities.record import RecordActivities
+from adapters.archive import open_archive
 from adapters.logs import configure_logging
 from adapters.senders import LogSender
 from adapters.settings import Settings
 from adapters.store import Store
 from adapters.temporal import connect, register_search_attributes
 from domain.ports import Ledger, Outbox
+from starter import versions
+from starter.case_client import CaseClient
+from starter.executions import TemporalExecutions
+from starter.schedules import ensure_schedules
 from workflows import names
 from workflows.case import Case
 from workflows.notices import Notices
+from workflows.upkeep import Archive, Reconcile
 
 _UNDECLARED_IMPORTS = (
     SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
@@ -33,21 +43,45 @@ _MOST_WORKFLOW_TASKS = 40
 
 
 def create_worker(
-    client: Client, ledger: Ledger, outbox: Outbox, *, task_queue: str = names.TASK_QUEUE
+    client: Client,
+    ledger: Ledger,
+    outbox: Outbox,
+    *,
+    task_queue: str = names.TASK_QUEUE,
+    upkeep: Sequence[Callable[..., Any]] = (),
+    deployment: WorkerDeploymentConfig | None = None,
 ) -> Worker:
-    """Wire the worker; tests use this too, so that what they run is what runs."""
+    """Wire the worker; tests use this too, so that what they run is what runs.
+
+    Args:
+        upkeep: the activities behind the schedules, see `upkeep_activities`.
+        deployment: which version of the code this is; None without versioning.
+    """
     restrictions = replace(SandboxRestrictions.default, import_notification_policy=_UNDECLARED_IMPORTS)
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[Case, Notices],
+        workflows=[Case, Notices, Archive, Reconcile],
         activities=[
             RecordActivities(ledger).record,
             NoticeActivities(outbox, [LogSender()], lambda: datetime.now(UTC)).deliver_notices,
+            *upkeep,
         ],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         max_concurrent_workflow_tasks=_MOST_WORKFLOW_TASKS,
+        deployment_config=deployment,
     )
+
+
+def upkeep_activities(
+    store: Store, executions: TemporalExecutions, archive: str | None
+) -> list[Callable[..., Any]]:
+    """Wire what the schedules call."""
+    reconciling = ReconcileActivities(store, executions, lambda: datetime.now(UTC))
+    if archive is None:
+        return [reconciling.reconcile]
+    archiving = ArchiveActivities(open_archive(archive), store, executions, lambda: datetime.now(UTC))
+    return [reconciling.reconcile, archiving.archive_early_runs, archiving.archive_cases]
 
 
 async def main() -> None:
@@ -60,7 +94,15 @@ async def main() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with create_worker(client, store, store):
+    executions = TemporalExecutions(CaseClient(client, within=settings.temporal_within))
+    upkeep = upkeep_activities(store, executions, settings.archive)
+    deployment = versions.deployment(settings)
+    await ensure_schedules(client, settings)
+    wanted = settings.worker_versioning == "current"
+    async with (
+        create_worker(client, store, store, upkeep=upkeep, deployment=deployment),
+        versions.made_current(client, deployment, wanted=wanted),
+    ):
         await stop.wait()
     await store.close()
 

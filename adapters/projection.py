@@ -117,6 +117,7 @@ def _case(state: CaseState) -> dict[str, Any]:
         "called_at": state.called_at,
         "acted_at": state.acted_at,
         "closed_at": closure.at if closure else None,
+        "settled_at": state.acted_at if state.is_settled else None,
         "next_due_at": state.next_deadline,
         "escalation_level": state.escalation_level,
         "policy_version": state.policy_version,

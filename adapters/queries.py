@@ -136,10 +136,9 @@ class QueryStore:
 
     async def running(self, district: str) -> list[CaseId]:
         """Return the cases of a district that have not ended, or in which a follow-up or an appeal is open."""
-        clock_runs = exists().where(ClockRow.case_id == CaseRow.case_id, ClockRow.ended_at.is_(None))
         query = (
             select(CaseRow.case_id)
-            .where(CaseRow.district == district, or_(CaseRow.closed_at.is_(None), clock_runs))
+            .where(CaseRow.district == district, CaseRow.settled_at.is_(None))
             .order_by(CaseRow.case_id)
         )
         async with self._database.read() as connection:

@@ -32,6 +32,12 @@ class Settings(BaseSettings):
         max_body_bytes: larger requests are refused.
         payload_keys, payload_keys_file: keys that encrypt what Temporal keeps (see `adapters.keys`); one of the two.
         payload_encryption: `off` only where somebody says so; without keys nothing starts otherwise.
+        archive: where closed cases go: `file:///folder` or `s3://bucket/prefix?endpoint=https://host&region=name`;
+            the keys of an S3-compatible store are its own AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+        build_id: names this version of the code to Temporal; made from the package's version and the rules'
+            content when not given.
+        worker_versioning: `off`; `on` (versions are switched by the operator); or `current` (a starting worker makes
+            its own version the current one: for one machine).
 
     Raises:
         SettingsInvalid: naming every setting that is missing or wrong.
@@ -50,6 +56,9 @@ class Settings(BaseSettings):
     payload_keys: SecretStr | None = None
     payload_keys_file: Path | None = None
     payload_encryption: Literal["on", "off"] = "on"
+    archive: Annotated[str, Field(pattern=r"^(file:///|s3://[^/?]+)")] | None = None
+    build_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")] | None = None
+    worker_versioning: Literal["off", "on", "current"] = "off"
 
     def __init__(self, **values: Any) -> None:
         try:

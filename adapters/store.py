@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
-from adapters.ledger import LedgerStore, NotFound, append, notice_row
+from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
     AnswerRow,
@@ -26,12 +26,14 @@ from adapters.tables import (
     PostRow,
     TermsRow,
 )
+from adapters.upkeep import UpkeepStore
 from domain.case import CaseId, PersonId
 from domain.district import District, Item, OrganisationKind, Terms
 from domain.errors import Invalid
 from domain.events import Entry
-from domain.lifecycle import evolve, fold
-from domain.ports import LATEST_SHOWN, Carried, CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
+from domain.lifecycle import evolve
+from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
+from domain.restart import from_ledger
 
 __all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
@@ -64,7 +66,7 @@ class CatalogueVersion:
     items: int
 
 
-class Store(LedgerStore, QueryStore, DecodingStore):
+class Store(UpkeepStore, QueryStore, DecodingStore):
     """SQLite or PostgreSQL behind the ports.
 
     Args:
@@ -263,14 +265,13 @@ class Store(LedgerStore, QueryStore, DecodingStore):
         return _start(row.opened, row.document) if row else None
 
     async def reopening(self, case_id: CaseId) -> CaseStart | None:
-        """Return what a further run of a case starts with, after the one before has ended: all that the ledger says."""
+        """Return what a further run of a case starts with, after the one before has ended.
+
+        Raises:
+            LedgerConflict: `broken_chain`: nothing may be built on this ledger.
+        """
         start, entries = await self.start_of(case_id), await self.entries(case_id)
-        if start is None or not entries:
-            return None
-        carried = Carried(
-            state=fold(entries), last=entries[-1], latest=tuple(entries[-LATEST_SHOWN:]), receipts={}
-        )
-        return CaseStart(opened=entries[0], terms=await self.terms_of(case_id), carried=carried)
+        return from_ledger(start, entries, {}) if start and entries else None
 
     async def is_started(self, case_id: CaseId) -> bool:
         """Whether the case's workflow runs, or has run."""
@@ -318,9 +319,21 @@ class Store(LedgerStore, QueryStore, DecodingStore):
     # --- acts that wait for Temporal -----------------------------------------------------------------------
 
     async def defer_act(
-        self, case_id: CaseId, act: str, command: str, *, update_id: str, person: str, at: datetime
+        self,
+        case_id: CaseId,
+        act: str,
+        command: str,
+        *,
+        update_id: str,
+        person: str,
+        at: datetime,
+        not_before: datetime | None = None,
     ) -> None:
-        """Commit an act that Temporal cannot take now; once for each update id."""
+        """Commit an act that Temporal cannot take now; once for each update id.
+
+        Args:
+            not_before: the relay leaves it alone until then.
+        """
         row = {
             "case_id": case_id,
             "act": act,
@@ -328,7 +341,7 @@ class Store(LedgerStore, QueryStore, DecodingStore):
             "update_id": update_id,
             "person": person,
             "accepted_at": at,
-            "next_attempt_at": at,
+            "next_attempt_at": not_before or at,
             "settled_at": None,
             "outcome": "",
             "attempts": 0,

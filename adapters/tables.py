@@ -174,6 +174,7 @@ class CaseRow(Table):
     called_at: Mapped[datetime]
     acted_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
+    settled_at: Mapped[datetime | None]
     next_due_at: Mapped[datetime | None]
     escalation_level: Mapped[int]
     policy_version: Mapped[str]
@@ -322,3 +323,67 @@ class DecodingRow(Table):
     keys: Mapped[str] = mapped_column(Text)
     payloads: Mapped[int]
     digest: Mapped[str] = mapped_column(String(64))
+
+
+class ArchivedRow(Table):
+    """A version of a closed case that stands in the archive and was read back; `document` is its manifest's `Kept`."""
+
+    __tablename__ = "archived"
+    case_id: Mapped[str] = mapped_column(primary_key=True)
+    entries: Mapped[int] = mapped_column(primary_key=True)
+    district: Mapped[str]
+    at: Mapped[datetime]
+    location: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    head: Mapped[str] = mapped_column(String(64))
+    runs: Mapped[int]
+    complete: Mapped[bool] = mapped_column(Boolean)
+    document: Mapped[str] = mapped_column(Text)
+
+
+class ArchivedRunRow(Table):
+    """A closed run of a case's workflow that stands in the archive; `document` is its `ArchivedRun`."""
+
+    __tablename__ = "archived_runs"
+    __table_args__ = (Index("ix_archived_runs_case", "case_id"),)
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    case_id: Mapped[str]
+    at: Mapped[datetime]
+    document: Mapped[str] = mapped_column(Text)
+
+
+class ArchiveFailureRow(Table):
+    """Why a case is not in the archive yet; gone once it is."""
+
+    __tablename__ = "archive_failures"
+    case_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    attempts: Mapped[int]
+    error: Mapped[str] = mapped_column(Text)
+
+
+class ReconciliationRow(Table):
+    """A comparison of SQL and Temporal."""
+
+    __tablename__ = "reconciliations"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime]
+    differences: Mapped[int]
+    document: Mapped[str] = mapped_column(Text)
+
+
+class OperationRow(Table):
+    """One line of the operators' journal: append-only, held by triggers. An operation has two: begun, and its end."""
+
+    __tablename__ = "operations"
+    __table_args__ = (Index("ix_operations_district", "district", "id"),)
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    operation: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime]
+    person: Mapped[str]
+    person_name: Mapped[str]
+    district: Mapped[str]
+    name: Mapped[str]
+    arguments: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str]
+    detail: Mapped[str] = mapped_column(Text)

@@ -4,7 +4,8 @@ DomainError
 ├── Refused          the case is not in a state for the act (409 at the HTTP door)
 ├── Forbidden        this person may not do it (403)
 ├── Invalid          the act names something that does not exist or makes no sense (422)
-└── LedgerConflict   the ledger holds something else at this place: never overwritten, always reported
+├── LedgerConflict   the ledger holds something else at this place: never overwritten, always reported
+└── ArchiveConflict  the same of the archive
 
 `code` is stable and English, for programs; `detail` is Chinese, for people, and says what to do next.
 """
@@ -38,3 +39,7 @@ class Invalid(DomainError):
 
 class LedgerConflict(DomainError):
     """Another entry already stands at this place in the ledger."""
+
+
+class ArchiveConflict(DomainError):
+    """Another content already stands at this place in the archive, or what stands there was changed."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from domain.calendar import Moment
 from domain.case import CaseId, CaseState, PersonId, Value
+from domain.commands import AnyCommand
 from domain.district import Terms
 from domain.events import Entry
 
@@ -173,3 +174,285 @@ class PendingAct(Value):
 
 CaseStart.model_rebuild()
 Carried.model_rebuild()
+
+
+# --- keeping up: archive, reconciliation -----------------------------------------------------------------------
+
+
+class Kept(Value):
+    """One object as the archive holds it.
+
+    Attributes:
+        name: path within the archive.
+        location: where it is, for people; a file or an s3:// address.
+        sha256: of the bytes as they are stored.
+    """
+
+    name: str
+    location: str
+    sha256: str
+    size: int
+
+
+class Archive(Protocol):
+    """Where closed cases stay: what is once written is never written over."""
+
+    async def put(self, name: str, content: bytes) -> Kept:
+        """Write, durably; the same content again changes nothing.
+
+        Raises:
+            ArchiveConflict: another content stands there.
+            OSError: the archive is away.
+        """
+        ...
+
+    async def get(self, name: str) -> bytes:
+        """Read.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            OSError: the archive is away.
+        """
+        ...
+
+    async def names(self, under: str) -> Sequence[str]:
+        """Return the names below a folder, sorted."""
+        ...
+
+
+class RunHistory(Value):
+    """One closed run of a case's workflow, whole.
+
+    Attributes:
+        status: how it ended, in Temporal's words (`COMPLETED`, `CONTINUED_AS_NEW`, `TERMINATED`, …).
+        continued_from: the run before it, when that one continued as this one.
+        content: `temporal.api.history.v1.History` as protobuf; payloads as Temporal keeps them, encrypted or not.
+    """
+
+    run_id: str
+    status: str
+    started_at: Moment
+    closed_at: Moment
+    continued_from: str
+    events: int
+    content: bytes
+
+
+class Execution(Value):
+    """What Temporal says of a case's newest run.
+
+    Attributes:
+        stage: its search attribute.
+        record_pending: the catching-up of the ledger waits or fails.
+    """
+
+    run_id: str
+    status: str
+    district: str
+    stage: str
+    record_pending: bool
+
+
+class Executions(Protocol):
+    """Temporal's side of the cases."""
+
+    async def retention(self) -> timedelta:
+        """Return how long the namespace keeps closed runs; raises when Temporal, or the namespace, is away."""
+        ...
+
+    async def listed_running(self) -> Sequence[CaseId]:
+        """Return the cases that a list says run. Lists lag: never the truth of one case."""
+        ...
+
+    async def listed_closed_early(self) -> Sequence[tuple[CaseId, str]]:
+        """Return (case, run) of the closed runs that did not complete: continued, terminated, reset."""
+        ...
+
+    async def execution(self, case_id: CaseId) -> Execution | None:
+        """Return what Temporal says of the case's newest run; None when it knows none."""
+        ...
+
+    async def state(self, case_id: CaseId) -> tuple[CaseState, int] | None:
+        """Ask the running workflow: the case as it has it, and how many entries the ledger lacks; None: no answer."""
+        ...
+
+    async def run_ids(self, case_id: CaseId) -> Sequence[str]:
+        """Return every run of the case that Temporal still knows, oldest first."""
+        ...
+
+    async def history(self, case_id: CaseId, run_id: str) -> RunHistory | None:
+        """Return a closed run, whole; None while it runs, or when Temporal has forgotten it."""
+        ...
+
+    async def accepted(self, case_id: CaseId) -> Sequence[AnyCommand]:
+        """Return the acts that the case's newest run had accepted, as far as Temporal still knows it."""
+        ...
+
+    async def start(self, start: CaseStart) -> None:
+        """Start a case; with what it carries, although it has run before."""
+        ...
+
+
+class ArchivedRun(Value):
+    """One run in the archive."""
+
+    run_id: str
+    status: str
+    started_at: Moment
+    closed_at: Moment
+    continued_from: str
+    events: int
+    kept: Kept
+
+
+class Manifest(Value):
+    """What one archived version of a case consists of.
+
+    Attributes:
+        head: hash of the ledger's newest entry, to which the version belongs.
+        terms: the terms documents that the case was under.
+        complete: whether the runs are whole chains, and the ledger's newest entry is in one that completed.
+    """
+
+    case_id: CaseId
+    district: str
+    stage: str
+    archived_at: Moment
+    entries: int
+    head: str
+    runs: tuple[ArchivedRun, ...]
+    ledger: Kept
+    terms: tuple[Kept, ...]
+    complete: bool
+
+
+class ToArchive(Value):
+    """A closed case as the store has it, when its newest entry is not archived yet.
+
+    Attributes:
+        ledger: canonical text and hash of every entry, as they stand.
+        terms: digest and document of each.
+        runs: those of its runs that are in the archive already.
+    """
+
+    case_id: CaseId
+    district: str
+    stage: str
+    ledger: tuple[tuple[str, str], ...]
+    terms: tuple[tuple[str, str], ...]
+    runs: tuple[ArchivedRun, ...]
+
+
+class Archivable(Protocol):
+    """What the store says of the archive."""
+
+    async def closed_unarchived(self, closed_before: datetime, after: str, limit: int) -> Sequence[CaseId]:
+        """Return closed cases whose newest entry is not in the archive, by case id."""
+        ...
+
+    async def to_archive(self, case_id: CaseId) -> ToArchive | None:
+        """Return the case; None when it is open (again)."""
+        ...
+
+    async def unarchived_runs(self, runs: Sequence[tuple[CaseId, str]]) -> Sequence[tuple[CaseId, str]]:
+        """Return those of these runs that are not in the archive, of cases that this store knows."""
+        ...
+
+    async def run_archived(self, case_id: CaseId, run: ArchivedRun) -> None:
+        """Mark that the run is in the archive, and that it was read back."""
+        ...
+
+    async def case_archived(self, manifest: Manifest, kept: Kept) -> None:
+        """Mark that the case is in the archive, and that it was read back."""
+        ...
+
+    async def archive_failed(self, case_id: CaseId, error: str, at: datetime) -> None:
+        """Keep the reason, for the operators."""
+        ...
+
+
+class Difference(Value):
+    """One case about which SQL and Temporal do not agree.
+
+    Attributes:
+        kind: `not_started`, `missing` (no run goes on), `ended` (ended, but open in SQL), `stray` (runs, but unknown
+            or closed in SQL), `ledger_behind`, `stage_differs`, or `failed` (could not be looked at).
+        done: what was done about it: `started`, `restarted`, or nothing.
+    """
+
+    case_id: CaseId
+    district: str
+    kind: str
+    detail: str
+    done: str = ""
+
+
+class Reconciliation(Value):
+    """What a comparison of SQL and Temporal found.
+
+    Attributes:
+        open_cases: how many were looked at.
+        held: too many were missing to be an accident of single cases: none was restarted.
+    """
+
+    at: Moment
+    ended_at: Moment
+    open_cases: int
+    differences: tuple[Difference, ...]
+    held: bool
+
+
+class KnownCase(Value):
+    """A case as its read model has it; open while `closed_at` is None."""
+
+    case_id: CaseId
+    district: str
+    stage: str
+    sequence: int
+    closed_at: Moment | None
+
+
+class Reconcilable(Protocol):
+    """What the store says of the open cases."""
+
+    async def open_cases(self) -> Sequence[KnownCase]:
+        """Return every open case."""
+        ...
+
+    async def known_case(self, case_id: CaseId) -> KnownCase | None:
+        """Return the case as it is now; None for one that was never taken."""
+        ...
+
+    async def is_started(self, case_id: CaseId) -> bool:
+        """Whether the case's workflow runs, or has run."""
+        ...
+
+    async def start_of(self, case_id: CaseId) -> CaseStart | None:
+        """Return what the case's workflow starts with; None for a case that was never taken."""
+        ...
+
+    async def started(self, case_id: CaseId, at: datetime) -> None:
+        """Mark that the workflow runs, or has run."""
+        ...
+
+    async def entries(self, case_id: CaseId) -> list[Entry]:
+        """Return the case's entries in order."""
+        ...
+
+    async def defer_act(
+        self,
+        case_id: CaseId,
+        act: str,
+        command: str,
+        *,
+        update_id: str,
+        person: str,
+        at: datetime,
+        not_before: datetime | None = None,
+    ) -> None:
+        """Commit an act for the relay, once for each update id."""
+        ...
+
+    async def reconciled(self, report: Reconciliation) -> None:
+        """Keep the report."""
+        ...

@@ -679,6 +679,7 @@ async def _answers(ask: Callable[[], Any]) -> bool:
 
 def create_api(doors: Doors) -> FastAPI:
     """Return the application; its background work runs while it is served."""
+    from starter import ops_routes  # which imports what stands here
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -708,6 +709,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.state.doors = doors
     app.include_router(router)
     app.include_router(import_module("starter.catalogue_routes").router)  # it builds on this module
+    app.include_router(ops_routes.router)
     app.include_router(public)
     import_module("starter.codec_routes").install(app, doors.settings)  # it builds on this module
     described = app.openapi()

@@ -19,7 +19,7 @@ from domain.commands import Act
 from domain.district import AdoptionScope
 from domain.errors import DomainError
 from domain.words import ACTS
-from starter import catalogue_cli
+from starter import catalogue_cli, ops_cli
 from starter.bodies import BODIES
 from starter.key_commands import key_app
 from starter.local import DEFAULT_DATA
@@ -414,6 +414,8 @@ def _add_act(act: Act) -> None:
 
 for each_act in BODIES:
     _add_act(each_act)
+
+ops_cli.add_to(app, _request)
 
 
 def _field(text: str) -> tuple[str, Any]:

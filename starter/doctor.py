@@ -3,22 +3,31 @@
 import asyncio
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
+from adapters.archive import open_archive
 from adapters.keys import OLD, keys_of
 from adapters.migrate import current, head
 from adapters.settings import Settings, SettingsInvalid
 from adapters.store import Store, StoreUnavailable
 from adapters.temporal import connect, registered_search_attributes
+from domain.words import local
+from starter.case_client import CaseClient
+from starter.executions import TemporalExecutions
 from starter.key_commands import others_may_read
+from starter.schedules import ARCHIVE_EVERY
 from starter.stack import StackError, temporal_binary
 from workflows import names
 
 _PATIENCE = 5.0
+_MARGIN = 4
+"""The archive is behind when a quarter of the retention has passed; four rounds of it must fit in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ async def examine() -> list[Finding]:
     findings.append(_binary(settings))
     findings += await _store(settings)
     findings += await _temporal()
+    findings += await _archive(settings)
     return findings
 
 
@@ -129,6 +139,46 @@ async def _temporal() -> list[Finding]:
             "工作进程", ok=polled, detail="正在工作。" if polled else "没有工作进程:请启动 shaodao worker。"
         ),
     ]
+
+
+async def _archive(settings: Settings) -> list[Finding]:
+    """Look at the archive, if everything that it depends on answers."""
+    if settings.archive is None:
+        remedy = "未设置 SHAODAO_ARCHIVE:保留期满后,已结束案件的流程历史将丢失。"
+        return [Finding("归档", ok=False, detail=remedy)]
+    store = Store(settings.database_url)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            count, oldest = await store.archive_lag()
+            retention = await TemporalExecutions(CaseClient(await connect(), within=_PATIENCE)).retention()
+    except (StoreUnavailable, SQLAlchemyError, RPCError, RuntimeError, TimeoutError):
+        return []  # said above
+    finally:
+        await store.close()
+    try:
+        await open_archive(settings.archive).names("terms")
+    except (OSError, ValueError) as error:
+        return [Finding("归档", ok=False, detail=f"归档位置不可用:{error}")]
+    return [archive_finding(count, oldest, retention, datetime.now(UTC))]
+
+
+def archive_finding(count: int, oldest: datetime | None, retention: timedelta, now: datetime) -> Finding:
+    """Judge the archive: it has to be well ahead of the end of retention.
+
+    Args:
+        count: closed cases that are not archived; `oldest`: when the first of them was closed.
+        retention: how long Temporal keeps a closed run.
+    """
+    kept = f"Temporal 保留 {retention.total_seconds() / 3600:.0f} 小时"
+    if retention < ARCHIVE_EVERY * _MARGIN:
+        remedy = f"{kept},过短:请用 temporal operator namespace update --retention 调长。"
+        return Finding("归档", ok=False, detail=remedy)
+    if oldest is not None and now - oldest > retention / _MARGIN:
+        remedy = (
+            f"落后:待归档 {count} 件,最早办结于 {local(oldest)},{kept}。请执行 shaodao ops stuck 查明原因。"
+        )
+        return Finding("归档", ok=False, detail=remedy)
+    return Finding("归档", ok=True, detail=f"待归档 {count} 件;{kept}。")
 
 
 async def _is_polled(client: Client) -> bool:

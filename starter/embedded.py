@@ -160,6 +160,8 @@ class Stack:
             "TEMPORAL_ADDRESS": f"{self.options.host}:{self.options.temporal_port}",
             "TEMPORAL_NAMESPACE": "default",
             **({} if _KEYS_ARE_NAMED & os.environ.keys() else {"SHAODAO_PAYLOAD_KEYS_FILE": str(self._keys)}),
+            "SHAODAO_ARCHIVE": os.environ.get("SHAODAO_ARCHIVE")
+            or (self.options.data / "archive").absolute().as_uri(),
             **({"SHAODAO_TEMPORAL_UI_URL": self.temporal.ui_url} if self.temporal.ui_url else {}),
             **self.options.environment,
         }

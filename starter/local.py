@@ -19,6 +19,7 @@ def use_data(data: Path) -> None:
         os.environ.setdefault("SHAODAO_SECRET", secret.read_text().strip())
     if database.exists():
         os.environ.setdefault("SHAODAO_DATABASE_URL", f"sqlite:///{database.resolve()}")
+        os.environ.setdefault("SHAODAO_ARCHIVE", (data / "archive").resolve().as_uri())
     if (keys := data / "payload-keys").exists() and "SHAODAO_PAYLOAD_KEYS" not in os.environ:
         os.environ.setdefault("SHAODAO_PAYLOAD_KEYS_FILE", str(keys.resolve()))
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from adapters.store import StoreUnavailable
-from domain.errors import DomainError, Forbidden, Invalid, LedgerConflict, Refused
+from domain.errors import ArchiveConflict, DomainError, Forbidden, Invalid, LedgerConflict, Refused
 from starter.case_client import TemporalUnavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -20,6 +20,7 @@ _STATUSES: dict[type[DomainError], int] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     LedgerConflict: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ArchiveConflict: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 TITLES = {
     400: "请求格式有误",

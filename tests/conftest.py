@@ -16,6 +16,12 @@ from tests.postgres import PostgresServer, postgres_server
 from workflows import names
 
 BIN = Path(sys.executable).parent
+FORGETS_SOON = [
+    argument
+    for queue in ("transfer", "visibility", "timer")
+    for argument in ("--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="500ms"')
+]
+"""A run that is deleted is gone after seconds, instead of after half a minute."""
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
@@ -58,6 +64,7 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=str(BIN / "temporal"),
         dev_server_log_level="error",
         search_attributes=names.SEARCH_ATTRIBUTES,
+        dev_server_extra_args=FORGETS_SOON,
     ) as environment:
         yield environment
 

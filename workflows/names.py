@@ -14,6 +14,11 @@ CASE = "Case"
 NOTICES = "Notices"
 RECORD = "record"
 DELIVER_NOTICES = "deliver_notices"
+ARCHIVE = "Archive"
+ARCHIVE_EARLY_RUNS = "archive_early_runs"
+ARCHIVE_CASES = "archive_cases"
+RECONCILE = "Reconcile"
+RECONCILE_ACTIVITY = "reconcile"
 
 DISTRICT = SearchAttributeKey.for_keyword("District")
 TOWNSHIP = SearchAttributeKey.for_keyword("Township")

@@ -81,7 +81,7 @@ def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
 def test_doctor_finds_everything_in_order(stack: Stack) -> None:
     status, said = shaodao(stack, "doctor")
     assert status == 0, said
-    for subject in ("设置", "载荷加密", "数据库版本", "区(市)数据", "检索属性", "工作进程"):
+    for subject in ("设置", "载荷加密", "数据库版本", "区(市)数据", "检索属性", "工作进程", "归档"):
         assert subject in said
     assert "异常" not in said
 

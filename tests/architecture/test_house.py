@@ -12,6 +12,7 @@ from starter.bodies import BODIES
 from workflows import names
 from workflows.case import Case
 from workflows.notices import Notices
+from workflows.upkeep import Archive, Reconcile
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -51,14 +52,15 @@ def test_every_kind_of_thing_that_people_see_has_a_chinese_word() -> None:
 
 def test_every_workflow_is_registered_with_the_worker() -> None:
     source = (ROOT / "worker.py").read_text()
-    for workflow in (Case, Notices):
+    for workflow in (Case, Notices, Archive, Reconcile):
         assert workflow.__name__ in source
     assert (names.CASE, names.NOTICES) == ("Case", "Notices")
+    assert (names.ARCHIVE, names.RECONCILE) == ("Archive", "Reconcile")
 
 
 def test_importing_the_workflow_loads_no_sql_http_or_logging_library() -> None:
     program = (
-        "import sys, workflows.case, workflows.notices, activities.record;"
+        "import sys, workflows.case, workflows.notices, workflows.upkeep, activities.record;"
         "print([name for name in ('sqlalchemy','fastapi','httpx2','structlog','holidays') if name in sys.modules])"
     )
     done = subprocess.run(

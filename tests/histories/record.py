@@ -14,6 +14,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from domain.case import Grade
 from domain.commands import Cancel, DisputeCheckIn, Rate, Refuse, Rework
+from domain.ports import CaseStart
+from domain.restart import from_ledger
 from tests.sample import DISPATCHER, ECOLOGY, POLICE, TERMS, TOWN_OFFICER, limit
 from tests.workflows.cases import Cases, Running
 from workflows import names
@@ -120,6 +122,26 @@ async def ledger_away(cases: Cases) -> str:
     return await recorded(case)
 
 
+async def restarted(cases: Cases) -> str:
+    """The run is terminated in the middle, and the case goes on from its ledger."""
+    case = await cases.call()
+    await case.dispatch(ECOLOGY)
+    await case.each("sign", departments=(ECOLOGY,))
+    await case.handle.terminate()
+    opened = CaseStart(opened=case.entries[0], terms=TERMS)
+    handle = await cases.client.start_workflow(
+        names.CASE,
+        from_ledger(opened, case.entries, {}),
+        id=case.handle.id,
+        task_queue=cases.queue,
+        result_type=str,
+    )
+    again = Running(handle, cases.ledger, case.case_id)
+    await again.each("check_in", "confirm", "action", "done", "rate", departments=(ECOLOGY,))
+    await again.handle.result()
+    return await recorded(again)
+
+
 async def main() -> None:
     """Record every path that this version has no file of yet."""
     async with (
@@ -130,7 +152,7 @@ async def main() -> None:
         ) as server,
         Cases(server) as cases,
     ):
-        for path in (straight, refused, disputed_and_cancelled, rework, late, ledger_away):
+        for path in (straight, refused, disputed_and_cancelled, rework, late, ledger_away, restarted):
             file = HERE / f"{VERSION}-{path.__name__}.json"
             if not file.exists():
                 file.write_text(await path(cases))

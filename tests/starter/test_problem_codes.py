@@ -9,23 +9,16 @@ from starter import problems
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "problem-codes.md"
-STATUSES = {"Refused": 409, "Forbidden": 403, "Invalid": 422, "LedgerConflict": 500}
+STATUSES = {"Refused": 409, "Forbidden": 403, "Invalid": 422, "LedgerConflict": 500, "ArchiveConflict": 500}
 SOURCES = (
     *sorted((ROOT / "domain").glob("*.py")),
-    *(ROOT / "adapters" / name for name in ("ledger.py", "queries.py")),
+    *(ROOT / "adapters" / name for name in ("archive.py", "ledger.py", "queries.py")),
+    ROOT / "activities" / "archive.py",
     *(
         ROOT / "starter" / f"{name}.py"
         for name in (
-            "api",
-            "bodies",
-            "case_client",
-            "catalogue_routes",
-            "codec_routes",
-            "identity",
-            "limits",
-            "problems",
-            "relay",
-            "views",
+            *("api", "bodies", "case_client", "catalogue_routes", "codec_routes", "identity", "limits"),
+            *("operations", "ops_routes", "problems", "relay", "views"),
         )
     ),
 )

@@ -2,18 +2,23 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from temporalio.client import Client
 
+from adapters.settings import Settings
 from adapters.temporal import registered_search_attributes
 from starter.embedded import Stack, StackOptions
 from starter.stack import StackError, TemporalServer, free_port, is_free, temporal_binary
+from starter.versions import build_id, deployment
 from tests.conftest import BIN
 
 ROOT = Path(__file__).parent.parent.parent
@@ -79,3 +84,46 @@ async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
         while not is_free(port):
             await asyncio.sleep(0.05)
+
+
+async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_and_cases_run_under_it(
+    tmp_path: Path,
+) -> None:
+    options = StackOptions(
+        data=tmp_path,
+        districts=ROOT / "districts",
+        port=free_port(),
+        temporal_port=free_port(),
+        ui_port=None,
+        environment={"SHAODAO_WORKER_VERSIONING": "current", "SHAODAO_BUILD_ID": "tried-1"},
+    )
+    async with Stack(options) as stack:
+        client = await Client.connect(stack.temporal.address)
+        await client.start_workflow(
+            "Reconcile",
+            {},
+            id="under-a-version",
+            task_queue="shaodao",
+            execution_timeout=timedelta(seconds=60),
+        )
+        await client.get_workflow_handle("under-a-version").result()
+        history = await client.get_workflow_handle("under-a-version").fetch_history()
+        builds = {
+            event.workflow_task_completed_event_attributes.deployment_version.build_id
+            for event in history.events
+            if event.HasField("workflow_task_completed_event_attributes")
+        }
+        assert builds == {"tried-1"}
+        schedules = {each.id async for each in await client.list_schedules()}
+        assert schedules == {"archive", "reconcile"}
+
+
+def test_a_version_is_named_by_what_replay_depends_on() -> None:
+    settings = Settings(database_url="sqlite://", secret=SecretStr("x" * 40))
+    assert deployment(settings) is None
+    on = settings.model_copy(update={"worker_versioning": "on"})
+    named = deployment(on.model_copy(update={"build_id": "2026.11"}))
+    assert named is not None
+    assert named.version.to_canonical_string() == "shaodao.2026.11"
+    assert build_id(on) == build_id(settings)
+    assert re.fullmatch(r"\d+\.\d+\.\d+-[0-9a-f]{12}", build_id(on))

@@ -142,6 +142,11 @@ class Cases:
         self._worker: Worker | None = None
         self._called: list[Running] = []
 
+    @property
+    def queue(self) -> str:
+        """Where the worker takes its tasks."""
+        return self._queue
+
     async def __aenter__(self) -> Self:
         """Start the worker."""
         await self.start_worker()

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Add what the read models need; `shaodao rebuild` fills it for cases from before."""
     op.add_column("cases", sa.Column("caller_office", sa.String(length=200), nullable=True))
     op.add_column("cases", sa.Column("place", sa.String(length=200), nullable=False, server_default=""))
+    op.add_column("cases", sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index("ix_cases_item", "cases", ["district", "item_code", "called_at"], unique=False)
     op.add_column("clocks", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("posts", sa.Column("squad", sa.Boolean(), nullable=False, server_default=sa.false()))

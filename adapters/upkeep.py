@@ -1,0 +1,454 @@
+"""What the store knows of archive, reconciliation, trouble, and of what operators did."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Select, delete, exists, false, func, insert, or_, select, true, update
+
+from adapters.database import Database
+from adapters.ledger import LedgerStore
+from adapters.tables import (
+    ArchivedRow,
+    ArchivedRunRow,
+    ArchiveFailureRow,
+    CaseRow,
+    IntakeRow,
+    LedgerRow,
+    NoticeRow,
+    OperationRow,
+    PendingActRow,
+    ReconciliationRow,
+    TermsRow,
+)
+from domain.case import CaseId
+from domain.ports import ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
+
+_log = structlog.get_logger()
+_REPORTS_KEPT = 1000
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedVersion:
+    """One version of a case in the archive.
+
+    Attributes:
+        complete: whether Temporal still knew every run.
+        manifest: where it is, with its digest.
+    """
+
+    case_id: CaseId
+    district: str
+    entries: int
+    at: datetime
+    runs: int
+    complete: bool
+    manifest: Kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """Something that does not get on, as SQL knows it.
+
+    Attributes:
+        subject: `intake`, `act`, `notice` or `archive`.
+        id: of the act or the notice.
+        what: the act, or the notice's title.
+    """
+
+    subject: str
+    case_id: CaseId
+    since: datetime
+    attempts: int
+    error: str
+    id: int | None = None
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One line of the journal.
+
+    Attributes:
+        operation: the same for an operation's beginning and its end.
+        outcome: `begun`, `done` or `failed`.
+    """
+
+    operation: str
+    at: datetime
+    person: str
+    person_name: str
+    district: str
+    name: str
+    arguments: dict[str, Any]
+    outcome: str
+    detail: str = ""
+
+
+class UpkeepStore(LedgerStore):
+    """Implements `domain.ports.Archivable` and `Reconcilable`, and what `shaodao ops` reads and writes."""
+
+    _database: Database
+
+    # --- archive -------------------------------------------------------------------------------------------
+
+    async def closed_unarchived(self, closed_before: datetime, after: str, limit: int) -> list[CaseId]:
+        """Return cases of which nothing runs any more and whose newest entry is not in the archive, by case id."""
+        query = (
+            select(CaseRow.case_id)
+            .where(CaseRow.settled_at < closed_before, CaseRow.case_id > after, ~_ARCHIVED)
+            .order_by(CaseRow.case_id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            return [CaseId(case_id) for case_id in (await connection.execute(query)).scalars()]
+
+    async def archive_lag(self) -> tuple[int, datetime | None]:
+        """Return how many closed cases are not in the archive, and when the oldest of them was closed."""
+        query = select(func.count(), func.min(CaseRow.settled_at)).where(
+            CaseRow.settled_at.is_not(None), ~_ARCHIVED
+        )
+        async with self._database.read() as connection:
+            count, oldest = (await connection.execute(query)).one()
+        return count, oldest
+
+    async def to_archive(self, case_id: CaseId) -> ToArchive | None:
+        """Return the case; None when it is open (again)."""
+        query = (
+            select(CaseRow.district, CaseRow.stage, TermsRow.id, TermsRow.document)
+            .join(IntakeRow, IntakeRow.case_id == CaseRow.case_id)
+            .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+            .where(CaseRow.case_id == case_id, CaseRow.settled_at.is_not(None))
+        )
+        runs = select(ArchivedRunRow.document).where(ArchivedRunRow.case_id == case_id)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+            known = (await connection.execute(runs)).scalars().all()
+        if row is None:
+            return None
+        return ToArchive(
+            case_id=case_id,
+            district=row.district,
+            stage=row.stage,
+            ledger=tuple(await self.raw_entries(case_id)),
+            terms=((row.id, row.document),),
+            runs=tuple(ArchivedRun.model_validate_json(document) for document in known),
+        )
+
+    async def unarchived_runs(self, runs: Sequence[tuple[CaseId, str]]) -> list[tuple[CaseId, str]]:
+        """Return those of these runs that are not in the archive, of cases that this store knows."""
+        found: list[tuple[CaseId, str]] = []
+        async with self._database.read() as connection:
+            for first in range(0, len(runs), _AT_ONCE):
+                some = runs[first : first + _AT_ONCE]
+                there = select(ArchivedRunRow.run_id).where(
+                    ArchivedRunRow.run_id.in_([run_id for _, run_id in some])
+                )
+                ours = select(IntakeRow.case_id).where(
+                    IntakeRow.case_id.in_({case_id for case_id, _ in some})
+                )
+                archived = set((await connection.execute(there)).scalars())
+                known = set((await connection.execute(ours)).scalars())
+                found += [each for each in some if each[0] in known and each[1] not in archived]
+        return found
+
+    async def run_archived(self, case_id: CaseId, run: ArchivedRun) -> None:
+        """Mark that the run is in the archive, and that it was read back."""
+        row = {
+            "run_id": run.run_id,
+            "case_id": case_id,
+            "at": run.closed_at,
+            "document": run.model_dump_json(),
+        }
+        async with self._database.write() as connection:
+            await connection.execute(self._database.insert_new(ArchivedRunRow), [row])
+
+    async def case_archived(self, manifest: Manifest, kept: Kept) -> None:
+        """Mark that the case is in the archive, and that it was read back."""
+        row = {
+            "case_id": manifest.case_id,
+            "entries": manifest.entries,
+            "district": manifest.district,
+            "at": manifest.archived_at,
+            "location": kept.location,
+            "digest": kept.sha256,
+            "head": manifest.head,
+            "runs": len(manifest.runs),
+            "complete": manifest.complete,
+            "document": kept.model_dump_json(),
+        }
+        async with self._database.write() as connection:
+            await connection.execute(self._database.insert_new(ArchivedRow), [row])
+            failure = delete(ArchiveFailureRow).where(ArchiveFailureRow.case_id == manifest.case_id)
+            await connection.execute(failure)
+        level = _log.info if manifest.complete else _log.warning
+        level("case_archived", case_id=manifest.case_id, runs=len(manifest.runs), complete=manifest.complete)
+
+    async def archive_failed(self, case_id: CaseId, error: str, at: datetime) -> None:
+        """Keep the reason, for the operators."""
+        _log.warning("archive_failed", case_id=case_id)
+        again = (
+            update(ArchiveFailureRow)
+            .where(ArchiveFailureRow.case_id == case_id)
+            .values(attempts=ArchiveFailureRow.attempts + 1, at=at, error=error)
+        )
+        first = {"case_id": case_id, "at": at, "attempts": 1, "error": error}
+        async with self._database.write() as connection:
+            if (await connection.execute(again)).rowcount == 0:
+                await connection.execute(self._database.insert_new(ArchiveFailureRow), [first])
+
+    async def archived(self, case_id: CaseId) -> list[ArchivedVersion]:
+        """Return every archived version of the case, oldest first."""
+        return await self._archived(
+            select(ArchivedRow).where(ArchivedRow.case_id == case_id).order_by(ArchivedRow.entries)
+        )
+
+    async def archived_cases(self, *, district: str | None, after: str, limit: int) -> list[ArchivedVersion]:
+        """Return archived versions by case id, of one district or of all."""
+        query = select(ArchivedRow).where(ArchivedRow.case_id > after)
+        if district is not None:
+            query = query.where(ArchivedRow.district == district)
+        return await self._archived(query.order_by(ArchivedRow.case_id, ArchivedRow.entries).limit(limit))
+
+    async def _archived(self, query: Select[Any]) -> list[ArchivedVersion]:
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            ArchivedVersion(
+                case_id=CaseId(row.case_id),
+                district=row.district,
+                entries=row.entries,
+                at=row.at,
+                runs=row.runs,
+                complete=row.complete,
+                manifest=Kept.model_validate_json(row.document),
+            )
+            for row in rows
+        ]
+
+    # --- reconciliation ------------------------------------------------------------------------------------
+
+    async def open_cases(self) -> list[KnownCase]:
+        """Return every open case."""
+        return await self._known(CaseRow.settled_at.is_(None))
+
+    async def known_case(self, case_id: CaseId) -> KnownCase | None:
+        """Return the case as it is now; None for one that was never taken."""
+        return next(iter(await self._known(CaseRow.case_id == case_id)), None)
+
+    async def _known(self, condition: ColumnElement[bool]) -> list[KnownCase]:
+        query = select(
+            CaseRow.case_id,
+            CaseRow.district,
+            CaseRow.stage,
+            CaseRow.sequence,
+            CaseRow.settled_at.label("closed_at"),
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.where(condition).order_by(CaseRow.case_id))).all()
+        return [KnownCase.model_validate(row, from_attributes=True) for row in rows]
+
+    async def reconciled(self, report: Reconciliation) -> None:
+        """Keep the report; tell of every difference."""
+        row = {
+            "at": report.at,
+            "differences": len(report.differences),
+            "document": report.model_dump_json(),
+        }
+        async with self._database.write() as connection:
+            await connection.execute(insert(ReconciliationRow), [row])
+            newest = select(func.max(ReconciliationRow.id)).scalar_subquery()
+            old = delete(ReconciliationRow).where(ReconciliationRow.id <= newest - _REPORTS_KEPT)
+            await connection.execute(old)
+        for each in report.differences:
+            _log.warning("reconcile_difference", case_id=each.case_id, kind=each.kind, done=each.done)
+        _log.info(
+            "reconciled",
+            open_cases=report.open_cases,
+            differences=len(report.differences),
+            held=report.held,
+        )
+
+    async def reconciliation(self) -> Reconciliation | None:
+        """Return the newest report; None when there is none yet."""
+        query = select(ReconciliationRow.document).order_by(ReconciliationRow.id.desc()).limit(1)
+        async with self._database.read() as connection:
+            document = (await connection.execute(query)).scalar_one_or_none()
+        return Reconciliation.model_validate_json(document) if document else None
+
+    # --- trouble -------------------------------------------------------------------------------------------
+
+    async def stuck(self, since: datetime, *, district: str | None, limit: int) -> list[Stuck]:
+        """Return what has been waiting since before this moment, of one district or of all; oldest first."""
+        async with self._database.read() as connection:
+            return [
+                *await self._unstarted(connection, since, district, limit),
+                *await self._unsettled(connection, since, district, limit),
+                *await self._unsent(connection, since, district, limit),
+                *await self._unarchived(connection, district, limit),
+            ]
+
+    @staticmethod
+    async def _unstarted(connection: Any, since: datetime, district: str | None, limit: int) -> list[Stuck]:
+        query = (
+            select(IntakeRow.case_id, IntakeRow.called_at, IntakeRow.attempts, IntakeRow.last_error)
+            .where(IntakeRow.started_at.is_(None), IntakeRow.called_at < since)
+            .where(_in(IntakeRow.district, district))
+            .order_by(IntakeRow.called_at)
+            .limit(limit)
+        )
+        return [
+            Stuck(
+                subject="intake",
+                case_id=CaseId(row.case_id),
+                since=row.called_at,
+                attempts=row.attempts,
+                error=row.last_error,
+            )
+            for row in await connection.execute(query)
+        ]
+
+    @staticmethod
+    async def _unsettled(connection: Any, since: datetime, district: str | None, limit: int) -> list[Stuck]:
+        query = (
+            select(PendingActRow)
+            .join(CaseRow, CaseRow.case_id == PendingActRow.case_id)
+            .where(PendingActRow.settled_at.is_(None), PendingActRow.accepted_at < since)
+            .where(_in(CaseRow.district, district))
+            .order_by(PendingActRow.id)
+            .limit(limit)
+        )
+        return [
+            Stuck(
+                subject="act",
+                case_id=CaseId(row.case_id),
+                since=row.accepted_at,
+                attempts=row.attempts,
+                error=row.last_error,
+                id=row.id,
+                what=row.act,
+            )
+            for row in await connection.execute(query)
+        ]
+
+    @staticmethod
+    async def _unsent(connection: Any, since: datetime, district: str | None, limit: int) -> list[Stuck]:
+        query = (
+            select(NoticeRow)
+            .where(NoticeRow.sent_at.is_(None))
+            .where(or_(NoticeRow.created_at < since, NoticeRow.attempts > 0))
+            .where(_in(NoticeRow.district, district))
+            .order_by(NoticeRow.id)
+            .limit(limit)
+        )
+        return [
+            Stuck(
+                subject="notice",
+                case_id=CaseId(row.case_id),
+                since=row.created_at,
+                attempts=row.attempts,
+                error=row.last_error,
+                id=row.id,
+                what=row.title,
+            )
+            for row in await connection.execute(query)
+        ]
+
+    @staticmethod
+    async def _unarchived(connection: Any, district: str | None, limit: int) -> list[Stuck]:
+        query = (
+            select(ArchiveFailureRow)
+            .join(CaseRow, CaseRow.case_id == ArchiveFailureRow.case_id)
+            .where(_in(CaseRow.district, district))
+            .order_by(ArchiveFailureRow.at)
+            .limit(limit)
+        )
+        return [
+            Stuck(
+                subject="archive",
+                case_id=CaseId(row.case_id),
+                since=row.at,
+                attempts=row.attempts,
+                error=row.error,
+            )
+            for row in await connection.execute(query)
+        ]
+
+    # --- what operators do ---------------------------------------------------------------------------------
+
+    async def resend(
+        self, at: datetime, *, district: str | None, notice: int | None = None, case_id: CaseId | None = None
+    ) -> int:
+        """Let one notice, or every notice of a case, leave once more; return how many."""
+        which = NoticeRow.id == notice if notice is not None else NoticeRow.case_id == case_id
+        query = (
+            update(NoticeRow)
+            .where(which, _in(NoticeRow.district, district))
+            .values(sent_at=None, next_attempt_at=at, attempts=0, last_error="")
+        )
+        async with self._database.write() as connection:
+            return (await connection.execute(query)).rowcount
+
+    async def case_ids(self, district: str | None) -> list[CaseId]:
+        """Return every case that the ledger knows, of one district or of all."""
+        query = select(IntakeRow.case_id).where(_in(IntakeRow.district, district))
+        query = query.where(exists().where(LedgerRow.case_id == IntakeRow.case_id))
+        async with self._database.read() as connection:
+            found = await connection.execute(query.order_by(IntakeRow.case_id))
+            return [CaseId(case_id) for case_id in found.scalars()]
+
+    async def district_of(self, case_id: CaseId) -> str | None:
+        """Return the district that took the case; None for a case that was never taken."""
+        query = select(IntakeRow.district).where(IntakeRow.case_id == case_id)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()
+
+    async def journal(self, operation: Operation) -> None:
+        """Write one line."""
+        row = {
+            "operation": operation.operation,
+            "at": operation.at,
+            "person": operation.person,
+            "person_name": operation.person_name,
+            "district": operation.district,
+            "name": operation.name,
+            "arguments": json.dumps(operation.arguments, ensure_ascii=False, sort_keys=True),
+            "outcome": operation.outcome,
+            "detail": operation.detail,
+        }
+        async with self._database.write() as connection:
+            await connection.execute(insert(OperationRow), [row])
+
+    async def operations(self, *, district: str | None, limit: int) -> list[Operation]:
+        """Return the newest lines, of one district or of all."""
+        query = select(OperationRow).where(_in(OperationRow.district, district))
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query.order_by(OperationRow.id.desc()).limit(limit))).all()
+        return [
+            Operation(
+                operation=row.operation,
+                at=row.at,
+                person=row.person,
+                person_name=row.person_name,
+                district=row.district,
+                name=row.name,
+                arguments=json.loads(row.arguments),
+                outcome=row.outcome,
+                detail=row.detail,
+            )
+            for row in rows
+        ]
+
+
+_ARCHIVED = exists().where(ArchivedRow.case_id == CaseRow.case_id, ArchivedRow.entries >= CaseRow.sequence)
+
+
+def _in(column: Any, district: str | None) -> ColumnElement[bool]:
+    """Whether a row is of the district; of any when none is named."""
+    if district is None:
+        return true()
+    return column == district if district else false()

@@ -1,0 +1,286 @@
+"""Temporal's side of the cases: what runs, what has run, histories as they are; new runs and resets."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.enums.v1 import ResetReapplyType
+from temporalio.api.history.v1 import History, HistoryEvent
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ResetWorkflowExecutionRequest
+from temporalio.client import (
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.case import CaseId, CaseState
+from domain.commands import COMMANDS, Act, AnyCommand
+from domain.ports import CaseStart, Execution, Executions, RunHistory
+from starter.case_client import CaseClient
+from workflows import names
+
+_RPC = timedelta(seconds=10)
+_QUERY = timedelta(seconds=5)
+_CASES = f"WorkflowType = '{names.CASE}'"
+_EARLY = "ExecutionStatus IN ('ContinuedAsNew', 'Terminated', 'Failed', 'Canceled', 'TimedOut')"
+_PROBLEMS = f"{_CASES} AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A running case whose workflow does not get on.
+
+    Attributes:
+        kind: `workflow_task` or `activity`.
+        error: the newest failure, in the program's own words.
+    """
+
+    case_id: CaseId
+    kind: str
+    attempts: int
+    error: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetPoint:
+    """Where a run may go back to: before the workflow task that `event_id` completed.
+
+    Attributes:
+        at: when that task began; every entry from then on came later.
+    """
+
+    run_id: str
+    event_id: int
+    at: datetime
+
+
+class TemporalExecutions(Executions):
+    """Implements `domain.ports.Executions`, and what operators need beyond it."""
+
+    def __init__(self, cases: CaseClient) -> None:
+        self._cases = cases
+        self._client = cases.client
+
+    async def retention(self) -> timedelta:
+        """Return how long the namespace keeps closed runs; raises when Temporal, or the namespace, is away."""
+        request = DescribeNamespaceRequest(namespace=self._client.namespace)
+        answer = await self._client.workflow_service.describe_namespace(request, timeout=_RPC)
+        return answer.config.workflow_execution_retention_ttl.ToTimedelta()
+
+    async def listed_running(self) -> list[CaseId]:
+        """Return the cases that a list says run."""
+        return [case_id for case_id, _ in await self._listed(f"{_CASES} AND ExecutionStatus = 'Running'")]
+
+    async def listed_closed_early(self) -> list[tuple[CaseId, str]]:
+        """Return (case, run) of the closed runs that did not complete."""
+        return await self._listed(f"{_CASES} AND {_EARLY}")
+
+    async def listed_with_problems(self) -> list[CaseId]:
+        """Return the cases that the server itself reports: their workflow tasks fail again and again."""
+        return [case_id for case_id, _ in await self._listed(_PROBLEMS)]
+
+    async def execution(self, case_id: CaseId) -> Execution | None:
+        """Return what Temporal says of the case's newest run; None when it knows none."""
+        found = await self._describe(case_id)
+        if found is None:
+            return None
+        pending = found.raw_description.pending_activities
+        return Execution(
+            run_id=found.run_id,
+            status=_status(found),
+            district=found.typed_search_attributes.get(names.DISTRICT, ""),
+            stage=found.typed_search_attributes.get(names.STAGE, ""),
+            record_pending=any(each.activity_type.name == names.RECORD for each in pending),
+        )
+
+    async def state(self, case_id: CaseId) -> tuple[CaseState, int] | None:
+        """Ask the running workflow; None when it does not answer."""
+        handle = self._handle(case_id)
+        try:
+            state = await handle.query("state", result_type=CaseState, rpc_timeout=_QUERY)
+            unrecorded = await handle.query("unrecorded", result_type=int, rpc_timeout=_QUERY)
+        except RPCError:
+            return None
+        return state, unrecorded
+
+    async def run_ids(self, case_id: CaseId) -> list[str]:
+        """Return every run that Temporal still knows, oldest first: the newest run's chain, and what lists add."""
+        found: dict[str, datetime] = {}
+        query = f"{_CASES} AND WorkflowId = '{names.case_workflow_id(case_id)}'"
+        async for each in self._client.list_workflows(query, rpc_timeout=_RPC):
+            found[each.run_id] = each.start_time
+        run_id: str | None = None
+        while described := await self._describe(case_id, run_id):
+            found[described.run_id] = described.start_time
+            run_id = await self._continued_from(case_id, described.run_id)
+            if not run_id:
+                break
+        return sorted(found, key=lambda each: found[each])
+
+    async def history(self, case_id: CaseId, run_id: str) -> RunHistory | None:
+        """Return a closed run, whole; None while it runs, or when Temporal has forgotten it."""
+        described = await self._describe(case_id, run_id)
+        if described is None or described.close_time is None:
+            return None
+        history = await self._handle(case_id, run_id).fetch_history(rpc_timeout=_RPC)
+        return RunHistory(
+            run_id=run_id,
+            status=_status(described),
+            started_at=described.start_time,
+            closed_at=described.close_time,
+            continued_from=_continued_from(history.events[0]),
+            events=len(history.events),
+            content=History(events=history.events).SerializeToString(deterministic=True),
+        )
+
+    async def start(self, start: CaseStart) -> None:
+        """Start a case; with what it carries, although it has run before."""
+        await self._cases.start(start)
+
+    async def accepted(self, case_id: CaseId) -> list[AnyCommand]:
+        """Return the acts that the case's newest run had accepted, as far as Temporal still knows it."""
+        try:
+            history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return []
+            raise
+        acts = set(Act)
+        return [
+            (await self._client.data_converter.decode(payloads, [COMMANDS[Act(name)]]))[0]
+            for name, payloads in _updates(history.events)
+            if name in acts
+        ]
+
+    async def trouble(self, case_id: CaseId) -> list[Trouble]:
+        """Return what keeps a running case from getting on: nothing for a healthy one."""
+        described = await self._describe(case_id)
+        if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
+            return []
+        raw = described.raw_description
+        found = [
+            Trouble(
+                case_id=case_id,
+                kind="activity",
+                attempts=each.attempt,
+                error=each.last_failure.message,
+                since=each.scheduled_time.ToDatetime(UTC),
+            )
+            for each in raw.pending_activities
+            if each.HasField("last_failure")
+        ]
+        if raw.pending_workflow_task.attempt > 1:
+            found.append(
+                Trouble(
+                    case_id=case_id,
+                    kind="workflow_task",
+                    attempts=raw.pending_workflow_task.attempt,
+                    error=await self._task_failure(case_id),
+                    since=raw.pending_workflow_task.original_scheduled_time.ToDatetime(UTC),
+                )
+            )
+        return found
+
+    async def _task_failure(self, case_id: CaseId) -> str:
+        history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)
+        failed = [
+            event.workflow_task_failed_event_attributes.failure.message
+            for event in history.events
+            if event.HasField("workflow_task_failed_event_attributes")
+        ]
+        return failed[-1] if failed else ""
+
+    async def reset_point(
+        self, case_id: CaseId, *, event_id: int | None = None, build_id: str | None = None
+    ) -> ResetPoint | None:
+        """Return where the newest run goes back to: before an event, or before the first task of a build.
+
+        None: there is no such task in the run.
+        """
+        history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)
+        for event in history.events:
+            if not event.HasField("workflow_task_completed_event_attributes"):
+                continue
+            completed = event.workflow_task_completed_event_attributes
+            builds = {completed.deployment_version.build_id, completed.worker_version.build_id}
+            reached = event.event_id >= event_id if event_id is not None else build_id in builds
+            if reached:
+                began = history.events[completed.started_event_id - 1]
+                return ResetPoint(
+                    run_id=history.run_id, event_id=event.event_id, at=began.event_time.ToDatetime(UTC)
+                )
+        return None
+
+    async def reset(self, case_id: CaseId, point: ResetPoint, reason: str) -> str:
+        """Go back to the point and do every update and signal after it again; return the new run's id."""
+        request = ResetWorkflowExecutionRequest(
+            namespace=self._client.namespace,
+            workflow_execution=WorkflowExecution(
+                workflow_id=names.case_workflow_id(case_id), run_id=point.run_id
+            ),
+            reason=reason,
+            workflow_task_finish_event_id=point.event_id,
+            request_id=str(uuid.uuid4()),
+            reset_reapply_type=ResetReapplyType.RESET_REAPPLY_TYPE_ALL_ELIGIBLE,
+        )
+        answer = await self._client.workflow_service.reset_workflow_execution(request, timeout=_RPC)
+        return answer.run_id
+
+    async def terminate(self, case_id: CaseId, reason: str) -> None:
+        """End the newest run; one that has ended is left alone."""
+        try:
+            await self._handle(case_id).terminate(reason=reason, rpc_timeout=_RPC)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+    def _handle(self, case_id: CaseId, run_id: str | None = None) -> WorkflowHandle[object, object]:
+        return self._client.get_workflow_handle(names.case_workflow_id(case_id), run_id=run_id)
+
+    async def _describe(
+        self, case_id: CaseId, run_id: str | None = None
+    ) -> WorkflowExecutionDescription | None:
+        try:
+            return await self._handle(case_id, run_id).describe(rpc_timeout=_RPC)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    async def _continued_from(self, case_id: CaseId, run_id: str) -> str:
+        async for event in self._handle(case_id, run_id).fetch_history_events(page_size=1, rpc_timeout=_RPC):
+            return _continued_from(event)
+        return ""
+
+    async def _listed(self, query: str) -> list[tuple[CaseId, str]]:
+        prefix = names.case_workflow_id(CaseId(""))
+        return [
+            (CaseId(each.id.removeprefix(prefix)), each.run_id)
+            async for each in self._client.list_workflows(query, rpc_timeout=_RPC)
+            if each.id.startswith(prefix)
+        ]
+
+
+def _status(found: WorkflowExecutionDescription) -> str:
+    return found.status.name if found.status is not None else "UNKNOWN"
+
+
+def _continued_from(first: HistoryEvent) -> str:
+    return first.workflow_execution_started_event_attributes.continued_execution_run_id
+
+
+def _updates(events: Iterable[HistoryEvent]) -> Iterable[tuple[str, Sequence[Payload]]]:
+    """Give name and arguments of every update that was let in; one that a reset brought along stands as admitted."""
+    for event in events:
+        if event.HasField("workflow_execution_update_accepted_event_attributes"):
+            request = event.workflow_execution_update_accepted_event_attributes.accepted_request
+        elif event.HasField("workflow_execution_update_admitted_event_attributes"):
+            request = event.workflow_execution_update_admitted_event_attributes.request
+        else:
+            continue
+        if request.input.name:
+            yield request.input.name, request.input.args.payloads

@@ -1,0 +1,233 @@
+"""Closed cases go into the archive before Temporal forgets them, and can be read from there afterwards."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from temporalio.client import Client, WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer
+
+from activities.archive import read_history, read_ledger, read_manifest, verify
+from adapters.database import Database
+from adapters.store import Store
+from adapters.tables import CaseRow
+from adapters.temporal import register_search_attributes
+from adapters.upkeep import Stuck
+from domain.case import CaseId
+from domain.errors import ArchiveConflict
+from starter.doctor import archive_finding
+from starter.stack import TemporalServer, free_port, temporal_binary
+from tests.conftest import BIN, FORGETS_SOON
+from tests.starter.conftest import House, open_house
+from tests.starter.keeping import Keeping
+from workflows import names
+from workflows.case import Case
+
+
+@pytest.fixture
+async def keeping(house: House, tmp_path: Path) -> Keeping:
+    """Give a house on SQLite that also archives."""
+    keeping = Keeping(house, tmp_path / "archive")
+    await keeping.start()
+    return keeping
+
+
+async def replay(history: WorkflowHistory) -> None:
+    """Replay with the code as it is."""
+    await Replayer(workflows=[Case], data_converter=pydantic_data_converter).replay_workflow(history)
+
+
+async def test_an_archived_case_is_whole_after_temporal_has_forgotten_it(
+    either_house: House, tmp_path: Path
+) -> None:
+    keeping = Keeping(either_house, tmp_path / "archive")
+    await keeping.start()
+    store = either_house.store
+    case_id, open_ = await keeping.closed("ecology"), await either_house.call()
+    handle = keeping.client.get_workflow_handle(f"case/{case_id}")
+    before = await handle.fetch_history()
+    done = await keeping.run_archive()
+    assert (done.archived, done.failed, done.waiting) == (1, 0, 0)
+    assert (await keeping.run_archive()).archived == 0
+
+    await keeping.forget(case_id, [before.run_id])
+    (version,) = await store.archived(case_id)
+    assert (version.runs, version.complete) == (1, True)
+    manifest = await verify(keeping.archive, version.manifest)
+    assert await read_ledger(keeping.archive, manifest) == await store.raw_entries(case_id)
+    history = await read_history(keeping.archive, manifest.runs[0])
+    assert list(history.events) == list(before.events)
+    await replay(WorkflowHistory(f"case/{case_id}", list(history.events)))
+    assert await store.archived(CaseId(open_)) == []
+
+
+async def test_a_run_that_ended_before_its_case_is_put_away_while_the_case_goes_on(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    async with short_runs(tmp_path) as client:
+        environment = WorkflowEnvironment.from_client(client)
+        async with open_house(environment, sqlite_store) as house:
+            keeping = Keeping(house, tmp_path / "archive")
+            await keeping.start()
+            case_id = CaseId(await house.call())
+            await house.until_done(case_id, "ecology", "police")
+
+            async def has_continued() -> bool:
+                return len(await keeping.executions.run_ids(case_id)) > 1
+
+            await house.until(has_continued)
+            early = (await keeping.executions.run_ids(case_id))[:-1]
+            assert (await keeping.run_archive()).runs == len(early)
+            await keeping.forget(case_id, early)
+            await house.rate(case_id, "ecology", "police")
+            await client.get_workflow_handle(f"case/{case_id}").result()
+            assert (await keeping.run_archive()).archived == 1
+            (version,) = await sqlite_store.archived(case_id)
+            manifest = await verify(keeping.archive, version.manifest)
+            assert manifest.complete
+            assert {run.run_id for run in manifest.runs} >= set(early)
+            assert [run.status for run in manifest.runs][-1] == "COMPLETED"
+            for run in manifest.runs:
+                events = (await read_history(keeping.archive, run)).events
+                await replay(WorkflowHistory(f"case/{case_id}", list(events)))
+
+
+class short_runs:  # noqa: N801 - reads as a function
+    """A Temporal server that asks for a new run every few dozen events."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = TemporalServer(
+            binary=temporal_binary(str(BIN / "temporal")),
+            data=None,
+            port=free_port(),
+            ui_port=None,
+            log_path=folder / "temporal.log",
+            search_attributes={},
+            extra_arguments=(
+                *FORGETS_SOON,
+                "--dynamic-config-value",
+                "limit.historyCount.suggestContinueAsNew=25",
+            ),
+        )
+
+    async def __aenter__(self) -> Client:
+        await self._server.start()
+        client = await Client.connect(self._server.address, data_converter=pydantic_data_converter)
+        await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
+        return client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop()
+
+
+async def test_what_goes_wrong_with_one_case_holds_up_no_other_and_is_told_to_operators(
+    keeping: Keeping,
+) -> None:
+    cases = sorted([await keeping.closed("ecology") for _ in range(3)])
+    run_id = (await keeping.executions.run_ids(cases[0]))[0]
+    name = f"cases/{cases[0]}/runs/{run_id}.pb.gz"
+    await keeping.archive.put(name, b"somebody else's")
+    done = await keeping.run_archive()
+    assert (done.archived, done.failed) == (2, 1)
+    store = keeping.house.store
+    assert await store.archived(cases[0]) == []
+    (stuck,) = await failures(store)
+    assert (stuck.case_id, stuck.attempts) == (cases[0], 1)
+    assert "未覆盖" in stuck.error
+    (Path(keeping.url.removeprefix("file://")) / name).unlink()
+    assert (await keeping.run_archive()).archived == 1
+    assert await failures(store) == []
+
+
+async def failures(store: Store) -> list[Stuck]:
+    """Return what operators see of the archive."""
+    stuck = await store.stuck(datetime.now(UTC), district="sample", limit=10)
+    return [each for each in stuck if each.subject == "archive"]
+
+
+async def test_a_case_that_temporal_has_forgotten_too_early_is_archived_and_marked_as_not_whole(
+    keeping: Keeping,
+) -> None:
+    case_id = await keeping.closed("ecology")
+    await keeping.forget(case_id, await keeping.executions.run_ids(case_id))
+    assert (await keeping.run_archive()).archived == 1
+    (version,) = await keeping.house.store.archived(case_id)
+    assert (version.runs, version.complete) == (0, False)
+    manifest = await verify(keeping.archive, version.manifest)
+    assert len(await read_ledger(keeping.archive, manifest)) == version.entries
+
+
+async def test_a_change_in_the_archive_is_noticed(keeping: Keeping) -> None:
+    case_id = await keeping.closed("ecology")
+    await keeping.run_archive()
+    (version,) = await keeping.house.store.archived(case_id)
+    manifest = await read_manifest(keeping.archive, version.manifest)
+    for kept in (manifest.ledger, manifest.terms[0], manifest.runs[0].kept, version.manifest):
+        file = Path(kept.location.removeprefix("file://"))
+        content = file.read_bytes()
+        file.chmod(0o640)
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ArchiveConflict, match="archive_damaged"):
+            await verify(keeping.archive, version.manifest)
+        file.write_bytes(content)
+    assert await verify(keeping.archive, version.manifest) == manifest
+
+
+async def test_a_case_whose_ledger_has_grown_since_is_archived_again_beside_the_older_version(
+    keeping: Keeping,
+) -> None:
+    case_id, store = await keeping.closed("ecology"), keeping.house.store
+    await keeping.run_archive()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert await store.closed_unarchived(later, "", 10) == []
+    assert await store.archive_lag() == (0, None)
+    await grow(store._database, case_id)
+    assert await store.closed_unarchived(later, "", 10) == [case_id]
+    count, oldest = await store.archive_lag()
+    assert count == 1
+    assert oldest is not None
+
+
+async def grow(database: Database, case_id: CaseId) -> None:
+    """Let the read model say that there is one more entry."""
+    async with database.write() as connection:
+        row = update(CaseRow).where(CaseRow.case_id == case_id)
+        await connection.execute(row.values(sequence=CaseRow.sequence + 1))
+
+
+async def test_histories_are_kept_as_temporal_has_them_and_small(keeping: Keeping) -> None:
+    case_id = await keeping.closed()
+    run_id = (await keeping.executions.run_ids(case_id))[0]
+    history = await keeping.executions.history(case_id, run_id)
+    assert history is not None
+    await keeping.run_archive()
+    (version,) = await keeping.house.store.archived(case_id)
+    manifest = await read_manifest(keeping.archive, version.manifest)
+    raw = await keeping.archive.get(manifest.runs[0].kept.name)
+    assert gzip.decompress(raw) == history.content
+    assert len(raw) < len(history.content) / 4
+
+
+async def test_a_case_whose_workflow_still_runs_waits(keeping: Keeping) -> None:
+    case_id = CaseId(await keeping.house.call())
+    async with keeping.house.store._database.write() as connection:
+        row = update(CaseRow).where(CaseRow.case_id == case_id)
+        await connection.execute(row.values(closed_at=datetime.now(UTC) - timedelta(days=1)))
+    done = await keeping.run_archive()
+    assert (done.archived, done.waiting) == (0, 1)
+
+
+def test_doctor_warns_when_the_archive_lags_or_retention_is_too_short() -> None:
+    now, day, hour = datetime(2026, 3, 4, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
+    assert archive_finding(0, None, day, now).ok
+    assert archive_finding(3, now - 5 * hour, day, now).ok
+    behind = archive_finding(3, now - 7 * hour, day, now)
+    assert not behind.ok
+    assert "落后" in behind.detail
+    short = archive_finding(0, None, 3 * hour, now)
+    assert not short.ok
+    assert "--retention" in short.detail

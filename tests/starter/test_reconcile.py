@@ -1,0 +1,198 @@
+"""A case that is open in SQL and that nobody works on goes on from its ledger; every other difference is told."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from adapters.store import Store, StoreUnavailable
+from adapters.tables import CaseRow
+from domain import audit
+from domain.case import CaseId
+from domain.district import Terms
+from domain.lifecycle import fold
+from domain.ports import CaseStart, Contact, Intake
+from starter.schedules import SCHEDULES, ensure_schedules
+from tests.sample import TERMS, opening
+from tests.starter.conftest import House
+from tests.starter.keeping import Keeping
+
+
+@pytest.fixture
+async def keeping(house: House, tmp_path: Path) -> Keeping:
+    """Give a house on SQLite that also reconciles."""
+    keeping = Keeping(house, tmp_path / "archive")
+    await keeping.start()
+    return keeping
+
+
+async def test_a_terminated_case_goes_on_from_its_ledger_to_its_end(
+    either_house: House, tmp_path: Path
+) -> None:
+    keeping = Keeping(either_house, tmp_path / "archive")
+    await keeping.start()
+    house = either_house
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology", "police")
+    first = await house.post("ecology-officer", f"/cases/{case_id}/sign", {}, key="k")
+    before = await house.store.entries(case_id)
+    await keeping.executions.terminate(case_id, "by mistake")
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("missing", "restarted")
+    assert await house.store.entries(case_id) == before
+    answered = await keeping.executions.state(case_id)
+    assert answered is not None
+    assert answered[0] == fold(before)
+
+    again = await house.post("ecology-officer", f"/cases/{case_id}/sign", {}, key="k")
+    assert again.json()["sequence"] == first.json()["sequence"]
+    await house.do("police-officer", case_id, "sign")
+    for department in ("ecology", "police"):
+        officer, about = f"{department}-officer", {"department": department}
+        await house.do(officer, case_id, "check-in", officers=[{"name": "王示例"}], **about)
+        await house.do("town-officer", case_id, "confirm-check-in", **about)
+        await house.do(officer, case_id, "action", kind="sealing", description="封", result="已封", **about)
+        await house.do(officer, case_id, "done", result="完成", **about)
+    assert (await house.rate(case_id, "ecology", "police"))["stage"] == "closed"
+    entries = await house.store.entries(case_id)
+    audit.check_chain(entries)
+    assert entries[: len(before)] == before
+    await keeping.run_reconcile()
+    assert await keeping.differences(case_id) == []
+
+
+async def test_a_case_that_temporal_no_longer_knows_goes_on(keeping: Keeping) -> None:
+    case_id = CaseId(await keeping.house.call())
+    await keeping.house.dispatch(case_id, "ecology")
+    run_ids = await keeping.executions.run_ids(case_id)
+    await keeping.executions.terminate(case_id, "lost")
+    await keeping.forget(case_id, run_ids)
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("missing", "restarted")
+    assert (await keeping.house.do("ecology-officer", case_id, "sign"))["stage"] == "signed"
+
+
+async def test_an_act_that_was_accepted_and_never_recorded_is_repeated(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, store = keeping.house, keeping.house.store
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+
+    async def away(_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "record", away)
+        case = await house.do("ecology-officer", case_id, "sign")
+        assert case["stage"] == "signed"
+        await keeping.executions.terminate(case_id, "in the worst moment")
+    assert [entry.event.kind for entry in await store.entries(case_id)] == ["called", "dispatched"]
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert told.done == "restarted, 1 acts to repeat"
+
+    async def recorded() -> bool:
+        return len(await store.entries(case_id)) == 3
+
+    await house.until(recorded)
+    entries = await store.entries(case_id)
+    assert [entry.event.kind for entry in entries] == ["called", "dispatched", "signed"]
+    assert entries[-1].by is not None
+    assert entries[-1].by.id == "ecology-officer"
+
+
+async def test_a_call_that_was_never_started_is_started(keeping: Keeping) -> None:
+    case_id = CaseId("sample-20260304-never0")
+    district = keeping.house.doors.directory.district("sample")
+    assert district is not None
+    await keeping.house.store.take_call(_intake(case_id, TERMS), person="x", status=201, body="{}")
+    await keeping.house.store.start_failed(case_id, "once", datetime(2099, 1, 1, tzinfo=UTC))
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("not_started", "started")
+    assert await keeping.house.store.is_started(case_id)
+    execution = await keeping.executions.execution(case_id)
+    assert execution is not None
+    assert execution.status == "RUNNING"
+    await keeping.executions.terminate(case_id, "test is over")
+
+
+def _intake(case_id: CaseId, terms: Terms) -> Intake:
+    opened = opening(datetime.now(UTC), case_id=case_id, terms=terms)
+    return Intake(start=CaseStart(opened=opened, terms=terms), contact=Contact(), key="", body_digest="")
+
+
+async def test_many_that_are_missing_at_once_are_held_until_an_operator_says_so(keeping: Keeping) -> None:
+    cases = [CaseId(await keeping.house.call()) for _ in range(12)]
+
+    async def all_run() -> bool:
+        return all([await keeping.executions.execution(case_id) for case_id in cases])
+
+    await keeping.house.until(all_run)
+    for case_id in cases[:11]:
+        await keeping.executions.terminate(case_id, "restored from a backup")
+    assert (await keeping.run_reconcile()).held
+    assert {each.done for each in await keeping.differences(*cases)} == {""}
+    assert not (await keeping.run_reconcile(restart_many=True)).held
+    assert [each.done for each in await keeping.differences(*cases)] == ["restarted"] * 11
+
+
+async def test_a_workflow_without_a_case_and_a_read_model_that_differs_are_told_and_left_alone(
+    keeping: Keeping, sqlite_store: Store
+) -> None:
+    house = keeping.house
+    wrong, fine, stray = (
+        CaseId(await house.call()),
+        CaseId(await house.call()),
+        CaseId("sample-20260304-stray0"),
+    )
+    await house.dispatch(wrong, "ecology")
+    await house.dispatch(fine, "ecology")
+    start = _intake(stray, TERMS).start
+    await keeping.executions.start(start)
+    async with sqlite_store._database.write() as connection:
+        row = update(CaseRow).where(CaseRow.case_id == wrong)
+        await connection.execute(row.values(stage="signed"))
+    await keeping.run_reconcile()
+    found = {each.case_id: (each.kind, each.done) for each in await keeping.differences(wrong, fine, stray)}
+    assert found == {wrong: ("stage_differs", ""), stray: ("stray", "")}
+    await sqlite_store.rebuild([wrong])
+    await keeping.executions.terminate(stray, "test is over")
+    await keeping.run_reconcile()
+    assert await keeping.differences(wrong, fine, stray) == []
+
+
+async def test_a_ledger_that_is_behind_is_told(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, store = keeping.house, keeping.house.store
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+
+    async def away(_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "record", away)
+        await house.do("ecology-officer", case_id, "sign")
+        await keeping.run_reconcile()
+        (told,) = await keeping.differences(case_id)
+        assert (told.kind, told.done) == ("ledger_behind", "")
+
+
+async def test_schedules_are_made_once_and_one_that_is_paused_stays_paused(house: House) -> None:
+    client, settings = house.doors.cases.client, house.doors.settings
+    archiving = settings.model_copy(update={"archive": "file:///nowhere"})
+    await ensure_schedules(client, settings, task_queue="nobody")
+    assert [each.id async for each in await client.list_schedules()] == ["reconcile"]
+    handle = client.get_schedule_handle("reconcile")
+    await handle.pause(note="维护")
+    await ensure_schedules(client, archiving, task_queue="nobody")
+    await ensure_schedules(client, archiving, task_queue="nobody")
+    described = await handle.describe()
+    assert (described.schedule.state.paused, described.schedule.state.note) == (True, "维护")
+    for schedule_id in SCHEDULES:
+        assert (await client.get_schedule_handle(schedule_id).describe()).schedule.spec.intervals
+        await client.get_schedule_handle(schedule_id).delete()
