@@ -61,7 +61,7 @@ def _assignments(step: Step) -> list[dict[str, Any]]:
 
 
 def _clocks(step: Step) -> list[dict[str, Any]]:
-    known = step.before.clocks if step.before else ()
+    known = {clock.key: clock for clock in (step.before.clocks if step.before else ())}
     return [
         {
             "case_id": step.after.case_id,
@@ -74,7 +74,7 @@ def _clocks(step: Step) -> list[dict[str, Any]]:
             "level": max(clock.fired, default=0),
         }
         for clock in step.after.clocks
-        if clock not in known
+        if known.get(clock.key) != clock
     ]
 
 
