@@ -252,7 +252,7 @@ async def measure(
         f"machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     )
     print(f"{count} cases of {ACTS} acts, {at_once} at once, {rounds} rounds, floors and cases in turn")
-    kinds = {
+    kinds: dict[str, Callable[[], Awaitable[str]]] = {
         **{f"floor, {runner}": partial(bench.one_floor, runner) for runner in floors},
         "cases": bench.one_case,
     }
@@ -263,7 +263,7 @@ async def measure(
     for _ in range(rounds):
         for name, one in kinds.items():
             worker = floors.get(name.removeprefix("floor, "), stack.worker)
-            processes = {
+            processes: dict[str, list[int | None]] = {
                 "worker": [worker.pid],
                 "Temporal": [stack.temporal.pid],
                 "API": [stack.api.pid],
