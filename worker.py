@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import Worker, WorkerDeploymentConfig
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
@@ -42,22 +42,29 @@ _MOST_WORKFLOW_TASKS = 40
 """A burst of starts above this trips the SDK's two-second deadlock detector."""
 
 
+SANDBOX = SandboxedWorkflowRunner(
+    restrictions=replace(SandboxRestrictions.default, import_notification_policy=_UNDECLARED_IMPORTS)
+)
+"""What tests run workflows in: impure calls and undeclared imports fail there. It costs a third of a worker's time."""
+
+
 def create_worker(
     client: Client,
     ledger: Ledger,
     outbox: Outbox,
     *,
     task_queue: str = names.TASK_QUEUE,
+    workflow_runner: WorkflowRunner = SANDBOX,
     upkeep: Sequence[Callable[..., Any]] = (),
     deployment: WorkerDeploymentConfig | None = None,
 ) -> Worker:
     """Wire the worker; tests use this too, so that what they run is what runs.
 
     Args:
+        workflow_runner: the sandbox by default, as every test wants it.
         upkeep: the activities behind the schedules, see `upkeep_activities`.
         deployment: which version of the code this is; None without versioning.
     """
-    restrictions = replace(SandboxRestrictions.default, import_notification_policy=_UNDECLARED_IMPORTS)
     return Worker(
         client,
         task_queue=task_queue,
@@ -67,7 +74,7 @@ def create_worker(
             NoticeActivities(outbox, [LogSender()], lambda: datetime.now(UTC)).deliver_notices,
             *upkeep,
         ],
-        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        workflow_runner=workflow_runner,
         max_concurrent_workflow_tasks=_MOST_WORKFLOW_TASKS,
         deployment_config=deployment,
     )
@@ -100,7 +107,14 @@ async def main() -> None:
     await ensure_schedules(client, settings)
     wanted = settings.worker_versioning == "current"
     async with (
-        create_worker(client, store, store, upkeep=upkeep, deployment=deployment),
+        create_worker(
+            client,
+            store,
+            store,
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            upkeep=upkeep,
+            deployment=deployment,
+        ),
         versions.made_current(client, deployment, wanted=wanted),
     ):
         await stop.wait()

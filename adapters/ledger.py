@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from threading import Lock
 from typing import Any, TypeAlias
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, insert, select
@@ -188,24 +189,25 @@ def append(
     case_ids = [each[0].case_id for each in appends]
     database.lock_cases(connection, case_ids)
     _learn_terms(connection, case_ids, known)
-    held = _held(connection, appends)
     newest = _newest(connection, case_ids)
+    held = _held(connection, [each for each in appends if _overlaps(each, newest)])
     steps: list[Step] = []
     notices: list[_Told] = []
     recorded: list[Recorded] = []
+    rows: list[dict[str, Any]] = []
     for each in appends:
         case_id = each[0].case_id
         state, last = newest.get(case_id, (None, _NOTHING))
         fresh = [entry for entry in each if (case_id, entry.sequence) not in held]
         if fresh:
-            _require_chain(fresh, last)
+            rows += _rows(fresh, last)
             step, told, known[case_id] = _step(state, fresh, known[case_id])
             steps.append(step)
             notices += told
             last = Recorded(sequence=fresh[-1].sequence, hash=fresh[-1].hash)
+            _STATES.keep(last.hash, step.after)
         recorded.append(last)
     if steps:
-        rows = [_ledger_row(entry) for step in steps for entry in step.entries]
         connection.execute(_NEW_ENTRY, rows)
         project(database, connection, steps)
         _write_notices(database, connection, notices)
@@ -301,8 +303,16 @@ def _step(before: CaseState | None, fresh: Sequence[Entry], terms: Terms) -> tup
     return Step(before=before, after=state, entries=fresh, terms=terms), told, now
 
 
+def _overlaps(entries: Sequence[Entry], newest: Mapping[str, tuple[CaseState, Recorded]]) -> bool:
+    """Whether the ledger reaches to where these begin: some of them may stand already."""
+    known = newest.get(entries[0].case_id)
+    return known is not None and known[1].sequence >= entries[0].sequence
+
+
 def _held(connection: Connection, appends: Sequence[Sequence[Entry]]) -> set[tuple[str, int]]:
     """Return which of these places are taken, by these very entries."""
+    if not appends:
+        return set()
     wanted = {(entry.case_id, entry.sequence): entry.hash for each in appends for entry in each}
     first = min(sequence for _, sequence in wanted)
     found = connection.execute(
@@ -317,11 +327,40 @@ def _held(connection: Connection, appends: Sequence[Sequence[Entry]]) -> set[tup
     return set(held)
 
 
+class _States:
+    """States by the hash of their newest entry: it binds everything before it, and so all that they are.
+
+    Reading a state back from its text took longer than writing it. Locked: doors and ledger may share a process.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._states: dict[str, CaseState] = {}
+        self._lock = Lock()
+
+    def of(self, hash_: str) -> CaseState | None:
+        """Return the state, if it is remembered, and forget it: the next entry is about to replace it."""
+        with self._lock:
+            return self._states.pop(hash_, None)
+
+    def keep(self, hash_: str, state: CaseState) -> None:
+        """Remember the state; the oldest are forgotten."""
+        with self._lock:
+            self._states[hash_] = state
+            if len(self._states) > self._most:
+                del self._states[next(iter(self._states))]
+
+
+_STATES = _States(2_000)
+
+
 def _newest(connection: Connection, case_ids: Sequence[CaseId]) -> dict[str, tuple[CaseState, Recorded]]:
     """Return each case as the ledger has it, with its newest place; cases without entries are left out."""
     found: dict[str, tuple[CaseState, Recorded]] = {}
     for row in connection.execute(_NEWEST, {"case_ids": list(case_ids)}).all():
-        if row.state is not None:
+        if (known := _STATES.of(row.hash)) is not None:
+            state = known
+        elif row.state is not None:
             state = CaseState.model_validate_json(row.state)
         else:  # the read model is behind or was changed: the ledger itself knows
             state = fold(_parsed(_raw_entries(connection, row.case_id)))
@@ -329,28 +368,33 @@ def _newest(connection: Connection, case_ids: Sequence[CaseId]) -> dict[str, tup
     return found
 
 
-def _require_chain(fresh: Sequence[Entry], last: Recorded) -> None:
-    """Raise unless the entries follow on what stands, without a gap and with hashes that are right."""
-    sequence, previous = last.sequence, last.hash
+def _rows(fresh: Sequence[Entry], last: Recorded) -> list[dict[str, Any]]:
+    """Return the ledger's rows of these entries, if they follow on what stands, without a gap and with right hashes.
+
+    Raises:
+        LedgerConflict: they do not.
+    """
+    sequence, previous, rows = last.sequence, last.hash, []
     for entry in fresh:
         if entry.sequence != sequence + 1:
             raise LedgerConflict("ledger_gap", f"台账缺少第 {sequence + 1} 条记录,稍后重试。")
-        if entry.previous != previous or entry.hash != audit.digest(audit.canonical(entry)):
+        text = audit.canonical(entry)
+        if entry.previous != previous or entry.hash != audit.digest(text):
             raise LedgerConflict(
                 "ledger_conflict", f"第 {entry.sequence} 条记录与哈希链不符,请立即报告审计人员。"
             )
+        rows.append(
+            {
+                "case_id": entry.case_id,
+                "sequence": entry.sequence,
+                "at": entry.at,
+                "kind": entry.event.kind,
+                "entry": text,
+                "hash": entry.hash,
+            }
+        )
         sequence, previous = entry.sequence, entry.hash
-
-
-def _ledger_row(entry: Entry) -> dict[str, Any]:
-    return {
-        "case_id": entry.case_id,
-        "sequence": entry.sequence,
-        "at": entry.at,
-        "kind": entry.event.kind,
-        "entry": audit.canonical(entry),
-        "hash": entry.hash,
-    }
+    return rows
 
 
 def _raw_entries(connection: Connection, case_id: CaseId) -> list[tuple[str, str]]:

@@ -80,7 +80,7 @@ def _watches(connection: Connection, step: Step) -> None:
 
 
 def _clocks(step: Step) -> list[dict[str, Any]]:
-    known = step.before.clocks if step.before else ()
+    known = {clock.key: clock for clock in (step.before.clocks if step.before else ())}
     return [
         {
             "case_id": step.after.case_id,
@@ -94,7 +94,7 @@ def _clocks(step: Step) -> list[dict[str, Any]]:
             "level": max(clock.fired, default=0),
         }
         for clock in step.after.clocks
-        if clock not in known
+        if known.get(clock.key) != clock
     ]
 
 

@@ -1,6 +1,7 @@
 """The floor: a workflow with as many updates and local activities as a case has, and no logic at all.
 
-Run as a program it is the floor's worker, a process of its own as the product's is.
+Run as a program it is the floor's worker, a process of its own as the product's is: `ADDRESS sandboxed|bare`.
+`sandboxed` is the SDK's default, `bare` is without the SDK's sandbox.
 """
 
 import asyncio
@@ -11,9 +12,18 @@ from datetime import timedelta
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-QUEUE = "bench-floor"
+RUNNERS: dict[str, type[WorkflowRunner]] = {
+    "sandboxed": SandboxedWorkflowRunner,
+    "bare": UnsandboxedWorkflowRunner,
+}
+
+
+def queue(runner: str) -> str:
+    """Return the task queue of the floor under this runner."""
+    return f"bench-floor-{runner}"
 
 
 @activity.defn
@@ -51,11 +61,17 @@ class Floor:
 
 async def main() -> None:
     """Work until SIGTERM."""
-    client = await Client.connect(sys.argv[1], data_converter=pydantic_data_converter)
+    address, runner = sys.argv[1:]
+    client = await Client.connect(address, data_converter=pydantic_data_converter)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Worker(
-        client, task_queue=QUEUE, workflows=[Floor], activities=[nothing], max_concurrent_workflow_tasks=40
+        client,
+        task_queue=queue(runner),
+        workflows=[Floor],
+        activities=[nothing],
+        workflow_runner=RUNNERS[runner](),
+        max_concurrent_workflow_tasks=40,
     ):
         await stop.wait()
 

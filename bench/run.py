@@ -1,4 +1,7 @@
-"""`make bench`: throughput of whole cases, events an act, and intake latency, beside their floors."""
+"""`make bench`: throughput of whole cases, processor time and events an act, and intake latency, beside their floors.
+
+Two floors, for the SDK's sandbox costs a good part of a bare workflow: one with it (the SDK's default), one without.
+"""
 
 import argparse
 import asyncio
@@ -10,8 +13,10 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -76,14 +81,15 @@ class Bench:
         intake = Intake(start=start, contact=Contact(), key="", body_digest="")
         await self._store.take_call(intake, person=caller.id, status=201, body="")
         await self._cases.start(start)
+        await self._store.started(case_id, datetime.now(UTC))  # as the relay does: else it starts it again
         for command in self._commands():
             await self._cases.act(case_id, command)
         return f"case/{case_id}"
 
-    async def one_floor(self) -> str:
+    async def one_floor(self, runner: str) -> str:
         """Take the floor through as many updates."""
         handle = await self.bare.start_workflow(
-            floor.Floor.run, ACTS, id=f"floor/{uuid.uuid4().hex}", task_queue=floor.QUEUE
+            floor.Floor.run, ACTS, id=f"floor/{uuid.uuid4().hex}", task_queue=floor.queue(runner)
         )
         for number in range(ACTS):
             await handle.execute_update(floor.Floor.act, number)
@@ -113,6 +119,29 @@ class Bench:
         return made
 
 
+@dataclass(slots=True)
+class Runs:
+    """What the rounds of one kind of run measured.
+
+    Attributes:
+        per_second: whole cases a second, a figure a round.
+        spent: milliseconds of processor time an act by process, a figure a round; empty where /proc is not there.
+    """
+
+    name: str
+    per_second: list[float] = field(default_factory=list)
+    spent: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The middle round's cases a second."""
+        return statistics.median(self.per_second)
+
+    def cost(self, process: str) -> float:
+        """The middle round's milliseconds an act in this process."""
+        return statistics.median(each[process] for each in self.spent)
+
+
 async def rate(one: Callable[[], Awaitable[str]], count: int, at_once: int) -> tuple[float, list[str]]:
     """Return how many a second go through, and which."""
     gate, made = asyncio.Semaphore(at_once), []
@@ -124,6 +153,36 @@ async def rate(one: Callable[[], Awaitable[str]], count: int, at_once: int) -> t
     began = time.perf_counter()
     await asyncio.gather(*(gated() for _ in range(count)))
     return count / (time.perf_counter() - began), made
+
+
+def processor_time(pid: int | None) -> float:
+    """Return the seconds of processor time that a process has used, in user and kernel; 0 where that is not told."""
+    stat = Path(f"/proc/{pid}/stat")
+    if pid is None or not stat.exists():
+        return 0.0
+    user, kernel = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(kernel)) / os.sysconf("SC_CLK_TCK")
+
+
+async def measured(
+    runs: Runs,
+    one: Callable[[], Awaitable[str]],
+    count: int,
+    at_once: int,
+    processes: Mapping[str, list[int | None]],
+) -> list[str]:
+    """Do a round, note what it took, and return the workflows that it made."""
+
+    def used() -> dict[str, float]:
+        return {name: sum(map(processor_time, pids)) for name, pids in processes.items()}
+
+    before = used()
+    per_second, made = await rate(one, count, at_once)
+    runs.per_second.append(per_second)
+    runs.spent.append(
+        {name: (after - before[name]) * 1000 / (count * ACTS) for name, after in used().items()}
+    )
+    return made
 
 
 async def events_of(client: Client, ids: list[str]) -> Counter[str]:
@@ -165,48 +224,81 @@ async def run(count: int, at_once: int, rounds: int, encryption: str) -> None:
             environment={"SHAODAO_PAYLOAD_ENCRYPTION": encryption},
         )
         async with Stack(options) as stack:
-            floor_worker = Child(
-                "floor",
-                [sys.executable, "-m", "bench.floor", stack.temporal.address],
-                {"PYTHONPATH": str(ROOT)},
-                Path(folder) / "floor.log",
-            )
-            await floor_worker.start()
+            floors = {
+                runner: Child(
+                    f"floor-{runner}",
+                    [sys.executable, "-m", "bench.floor", stack.temporal.address, runner],
+                    {"PYTHONPATH": str(ROOT)},
+                    Path(folder) / f"floor-{runner}.log",
+                )
+                for runner in floor.RUNNERS
+            }
+            for worker in floors.values():
+                await worker.start()
             client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
             bare = await Client.connect(stack.temporal.address, data_converter=pydantic_data_converter)
             store = Store(stack.database_url)
             bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client, bare)
             try:
-                await measure(bench, stack, store, count, at_once, rounds)
+                await measure(bench, stack, floors, count, at_once, rounds)
             finally:
                 await store.close()
-                await floor_worker.stop()
+                for worker in floors.values():
+                    await worker.stop()
 
 
-async def measure(bench: Bench, stack: Stack, store: Store, count: int, at_once: int, rounds: int) -> None:
+async def measure(
+    bench: Bench, stack: Stack, floors: Mapping[str, Child], count: int, at_once: int, rounds: int
+) -> None:
     """Print every figure."""
     print(
         f"machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     )
-    print(f"{count} cases of {ACTS} acts, {at_once} at once, {rounds} rounds, floor and cases in turn")
-    await rate(bench.one_floor, at_once, at_once)
-    await rate(bench.one_case, at_once, at_once)
-    ours, bare, ids = [], [], []
+    print(f"{count} cases of {ACTS} acts, {at_once} at once, {rounds} rounds, floors and cases in turn")
+    kinds: dict[str, Callable[[], Awaitable[str]]] = {
+        **{f"floor, {runner}": partial(bench.one_floor, runner) for runner in floors},
+        "cases": bench.one_case,
+    }
+    for one in kinds.values():
+        await rate(one, at_once, at_once)
+    all_runs = {name: Runs(name) for name in kinds}
+    ids: list[str] = []
     for _ in range(rounds):
-        per_second, _ = await rate(bench.one_floor, count, at_once)
-        bare.append(per_second)
-        per_second, made = await rate(bench.one_case, count, at_once)
-        ours.append(per_second)
-        ids += made
-    ours_median, bare_median = statistics.median(ours), statistics.median(bare)
+        for name, one in kinds.items():
+            worker = floors.get(name.removeprefix("floor, "), stack.worker)
+            processes: dict[str, list[int | None]] = {
+                "worker": [worker.pid],
+                "Temporal": [stack.temporal.pid],
+                "API": [stack.api.pid],
+                "client": [os.getpid()],
+            }
+            made = await measured(all_runs[name], one, count, at_once, processes)
+            if name == "cases":
+                ids += made
+    print_runs(all_runs)
+    await print_events(bench, ids)
+    await intake(bench, stack)
+
+
+def print_runs(all_runs: Mapping[str, Runs]) -> None:
+    """Print throughput and processor time, and how the cases stand beside each floor."""
     print("\nwhole cases a second (median of the rounds)")
-    print(
-        f"  floor: bare workflow, same updates and local activities   {bare_median:6.2f}   {[f'{each:.2f}' for each in bare]}"
-    )
-    print(
-        f"  cases: rules, ledger, read models, search attributes      {ours_median:6.2f}   {[f'{each:.2f}' for each in ours]}"
-    )
-    print(f"  ratio {ours_median / bare_median:.2f} (wanted: at least 0.80)")
+    for name, runs in all_runs.items():
+        print(f"  {name:18} {runs.median:6.2f}   {[f'{each:.2f}' for each in runs.per_second]}")
+    cases = all_runs["cases"]
+    for name, runs in all_runs.items():
+        if runs is not cases:
+            print(f"  ratio to the {name}: {cases.median / runs.median:.2f} (wanted: at least 0.80)")
+    print("\nmilliseconds of processor time an act (median of the rounds)")
+    processes = list(cases.spent[0])
+    print(f"  {'':18} {''.join(f'{process:>10}' for process in processes)}       all")
+    for name, runs in all_runs.items():
+        costs = [runs.cost(process) for process in processes]
+        print(f"  {name:18} {''.join(f'{cost:10.2f}' for cost in costs)}{sum(costs):10.2f}")
+
+
+async def print_events(bench: Bench, ids: list[str]) -> None:
+    """Print how many events an act costs, by kind."""
     kinds = await events_of(bench.client, ids)
     notices = await events_of(bench.client, ["notices/yicheng"])
     acts = len(ids) * (ACTS + 1)
@@ -216,8 +308,6 @@ async def measure(bench: Bench, stack: Stack, store: Store, count: int, at_once:
     for kind, number in kinds.most_common():
         print(f"  {kind:45} {number / acts:5.2f}")
     print(f"  {'notices workflow, all kinds':45} {notices.total() / acts:5.2f}")
-    await intake(bench, stack)
-    del store
 
 
 async def intake(bench: Bench, stack: Stack) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from domain import audit, clocks, commands, words
     from domain.case import Actor, CaseState
     from domain.commands import AdoptTerms, AnyCommand
+    from domain.district import Terms
     from domain.errors import DomainError
     from domain.events import Entry, Event
     from domain.lifecycle import decide, evolve, overdue, terms_after
@@ -30,6 +31,23 @@ _RECEIPTS_KEPT = 200
 _REOPENING_WITHIN = timedelta(minutes=10)
 _CATCH_UP_TRY = timedelta(seconds=30)
 _CATCH_UP_PAUSE = timedelta(seconds=30)
+
+
+class _Due(NamedTuple):
+    """When a clock does something next, in this state and under these terms."""
+
+    state: CaseState
+    terms: Terms
+    at: datetime | None
+
+
+class _Decided(NamedTuple):
+    """What the rules made of an act: the validator asks them, and a moment later the handler would ask the same."""
+
+    state: CaseState
+    at: datetime
+    command: AnyCommand
+    events: list[Event]
 
 
 def _update(command: type[AnyCommand]) -> tuple[Any, Any]:
@@ -62,7 +80,7 @@ class Case:
 
     @workflow.init
     def __init__(self, start: CaseStart) -> None:
-        self._terms = start.terms
+        self._terms = _with_known_calendar(start.terms)
         self._reopening = start.carried is not None and start.carried.state.is_settled
         self._last = start.carried.last if start.carried else start.opened
         self._state = start.carried.state if start.carried else evolve(None, start.opened)
@@ -75,7 +93,9 @@ class Case:
         self._catching_up: asyncio.Task[None] | None = None
         self._alarms: dict[datetime, asyncio.Task[None]] = {}
         self._alarm_rang = False
-        self._shown = names.attributes_of(self._state, self._terms, self._state.acted_at)
+        self._due: _Due | None = None
+        self._decided: _Decided | None = None
+        self._shown = names.values_of(self._state, self._terms, self._state.acted_at)
 
     @workflow.run
     async def run(self, start: CaseStart) -> str:
@@ -149,8 +169,9 @@ class Case:
         if command.key in self._receipts:
             return
         now = self._now()
+        state = self._state_at(now)
         try:
-            decide(self._state_at(now), command, now, self._terms)
+            self._decided = _Decided(state, now, command, decide(state, command, now, self._terms))
         except DomainError as error:
             kind = type(error).__name__
             raise ApplicationError(error.detail, error.code, type=kind, non_retryable=True) from None
@@ -161,9 +182,9 @@ class Case:
             return self._receipts[command.key]
         now = self._now()
         self._apply_overdue()
-        self._append(decide(self._state, command, now, self._terms), by=command.by, key=command.key)
+        self._append(self._decide(command, now), by=command.by, key=command.key)
         if isinstance(command, AdoptTerms):
-            self._terms = terms_after(self._last, self._terms)
+            self._terms = _with_known_calendar(terms_after(self._last, self._terms))
         self._apply_overdue()  # an act may let a clock run on whose limit has passed already
         receipt = Receipt(
             sequence=self._last.sequence,
@@ -178,6 +199,13 @@ class Case:
         await self._record_promptly()
         recorded = not any(entry.sequence <= receipt.sequence for entry in self._unrecorded)
         return receipt.model_copy(update={"recorded": recorded})
+
+    def _decide(self, command: AnyCommand, now: datetime) -> list[Event]:
+        """Return what the validator found a moment ago, if nothing has changed; a replay has no validator."""
+        known, self._decided = self._decided, None
+        if known and known.state is self._state and (known.at, known.command) == (now, command):
+            return known.events
+        return decide(self._state, command, now, self._terms)
 
     def _keep(self, key: str, receipt: Receipt) -> None:
         """Remember the answer: update ids deduplicate within one run only."""
@@ -195,6 +223,8 @@ class Case:
     def _state_at(self, now: datetime) -> CaseState:
         """The state after what the clocks have to do first, without recording anything."""
         state = self._state
+        if not self._is_late(now):
+            return state
         events = overdue(self._state, now, self._terms)
         for entry in audit.chain(self._state.case_id, events, after=self._last, at=now, by=None):
             state = evolve(state, entry)
@@ -202,14 +232,28 @@ class Case:
 
     def _apply_overdue(self) -> None:
         now = self._now()
-        self._append(overdue(self._state, now, self._terms), by=None)
+        if self._is_late(now):
+            self._append(overdue(self._state, now, self._terms), by=None)
+
+    def _is_late(self, now: datetime) -> bool:
+        """Whether a clock has anything to do before `now`; every act asks several times."""
+        due = self._next_due()
+        return due is not None and now > due
+
+    def _next_due(self) -> datetime | None:
+        """Return when a clock does something next; found once for each state, under each terms."""
+        known = self._due
+        if known is None or known.state is not self._state or known.terms is not self._terms:
+            due = clocks.next_due(self._state, self._terms)
+            known = self._due = _Due(self._state, self._terms, due)
+        return known.at
 
     def _set_alarm(self) -> None:
         """Set a timer for the next due moment, unless one that still rings early enough stands.
 
         A timer that an act has made needless is left alone: cancelling and setting another costs two events an act.
         """
-        due = clocks.next_due(self._state, self._terms)
+        due = self._next_due()
         if due is None:
             return
         rings_at = due + clocks.wake_delay(self._state.case_id, self._terms.policy.wake_spread)
@@ -317,11 +361,13 @@ class Case:
     def _show(self) -> None:
         """Refresh the operators' page, and those search attributes that have changed: each upsert is an event."""
         now = self._now()
-        attributes = names.attributes_of(self._state, self._terms, now)
-        kept = {update.key.name for update in attributes}
-        changed = [update for update in attributes if update not in self._shown]
-        changed += [update.key.value_unset() for update in self._shown if update.key.name not in kept]
-        if changed:
-            workflow.upsert_search_attributes(changed)
-            self._shown = attributes
+        values = names.values_of(self._state, self._terms, now)
+        if values != self._shown:
+            workflow.upsert_search_attributes(names.changes(self._shown, values))
+            self._shown = values
         workflow.set_current_details(words.details(self._state, self._latest, now, self._terms))
+
+
+def _with_known_calendar(terms: Terms) -> Terms:
+    """Return equal terms that share their calendar with all other cases: comparing hundreds of days takes long."""
+    return terms.model_copy(update={"calendar": clocks.calendar_of(terms.calendar).data})

@@ -1,5 +1,6 @@
 """Names that clients, operators and other programs rely on (interfaces: Temporal)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -62,28 +63,39 @@ def notices_workflow_id(district: str) -> str:
     return f"notices/{district}"
 
 
-def attributes_of(state: CaseState, terms: Terms, at: datetime) -> list[SearchAttributeUpdate[Any]]:
-    """Return every search attribute of the case at a moment. They are never encrypted: nothing personal in here.
+def values_of(state: CaseState, terms: Terms, at: datetime) -> dict[str, Any]:
+    """Return every search attribute of the case at a moment, by name. They are never encrypted: nothing personal here.
 
-    The type argument is a library's border: a list of updates of different value types.
+    The values' type is a library's border: text, lists of it, moments, numbers.
     """
     call, lead = state.call, state.lead
-    due = state.next_deadline
-    optional = [
-        ITEM_CODE.value_set(call.item_code) if call.item_code else None,
-        LEAD_DEPARTMENT.value_set(lead.department) if lead else None,
-        DEPARTMENTS.value_set(list(state.departments())) if state.assignments else None,
-        NEXT_DEADLINE.value_set(due) if due else None,
-    ]
-    return [
-        DISTRICT.value_set(call.district),
-        TOWNSHIP.value_set(call.township),
-        STAGE.value_set(state.stage.value),
-        CATEGORY.value_set(call.category.value),
-        URGENCY.value_set(call.urgency.value),
-        OVERDUE.value_set(state.is_overdue(at)),
-        ESCALATION_LEVEL.value_set(state.escalation_level),
-        POLICY_VERSION.value_set(state.policy_version),
-        CASE_LABEL.value_set(words.label(state, terms, at)),
-        *(each for each in optional if each is not None),
-    ]
+    values = {
+        DISTRICT.name: call.district,
+        TOWNSHIP.name: call.township,
+        STAGE.name: state.stage.value,
+        CATEGORY.name: call.category.value,
+        ITEM_CODE.name: call.item_code or None,
+        URGENCY.name: call.urgency.value,
+        LEAD_DEPARTMENT.name: lead.department if lead else None,
+        DEPARTMENTS.name: list(state.departments()) or None,
+        OVERDUE.name: state.is_overdue(at),
+        NEXT_DEADLINE.name: state.next_deadline,
+        ESCALATION_LEVEL.name: state.escalation_level,
+        POLICY_VERSION.name: state.policy_version,
+        CASE_LABEL.name: words.label(state, terms, at),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def attributes_of(state: CaseState, terms: Terms, at: datetime) -> list[SearchAttributeUpdate[Any]]:
+    """Return every search attribute of the case at a moment, as Temporal takes them."""
+    return changes({}, values_of(state, terms, at))
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[SearchAttributeUpdate[Any]]:
+    """Return what leads from these values to those."""
+    changed = [_KEYS[name].value_set(value) for name, value in after.items() if before.get(name) != value]
+    return changed + [_KEYS[name].value_unset() for name in before if name not in after]
+
+
+_KEYS: dict[str, SearchAttributeKey[Any]] = {key.name: key for key in SEARCH_ATTRIBUTES}

@@ -113,7 +113,9 @@ def test_everything_wrong_with_keys_is_named_at_once_and_no_key_is_shown() -> No
     assert short not in detail
 
 
-@pytest.mark.parametrize("text", ["", "# nothing", new_line(AES_256_GCM, OLD, TODAY)])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing", new_line(AES_256_GCM, OLD, TODAY)], ids=["empty", "comment", "old key only"]
+)
 def test_keys_without_a_default_are_refused(text: str) -> None:
     with pytest.raises(SettingsInvalid, match="没有用途为 default 的密钥"):
         Keys(text)

@@ -135,7 +135,7 @@ def test_offices_without_the_people_whom_the_mechanism_needs_are_named(folder: P
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('version = "yicheng-2026.1"', "version = ", "不是有效的 TOML"),
+        ('version = "yicheng-2026.2"', "version = ", "不是有效的 TOML"),
         ("[district]", "[nothing]", "district.name"),
         ('["13:30", "17:30"]', '["11:30", "17:30"]', "office.hours"),
         ("years = [2025, 2026, 2027]", 'years = "2026"', "calendar.years"),
@@ -277,7 +277,7 @@ hours = [["8:30", "24:30"]]
             'years = [2026]\nspecial = ["2026-07-20"]',
             "calendar.special 列:应为",
         ),
-        ('version = "yicheng-2026.1"', 'version = "x"\ncalendar = 3', "calendar 列:应为 [calendar] 表"),
+        ('version = "yicheng-2026.2"', 'version = "x"\ncalendar = 3', "calendar 列:应为 [calendar] 表"),
     ],
 )
 def test_a_calendar_that_makes_no_sense_is_named_by_its_key(

@@ -64,7 +64,7 @@ async def test_every_answer_tells_the_reader_what_this_reader_may_do_now(house: 
     assert await allowed("ecology-officer") == {("sign", "ecology")}
     await house.do("ecology-officer", case_id, "sign")
     assert await allowed("ecology-officer") == {("check-in", "ecology")}
-    assert await allowed("leader") == set()
+    assert await allowed("leader") == {("watch", None), ("instruct", None)}
 
 
 async def test_the_item_names_the_departments_and_the_limit(house: House) -> None:

@@ -216,7 +216,7 @@ async def test_a_case_whose_workflow_still_runs_waits(keeping: Keeping) -> None:
     case_id = CaseId(await keeping.house.call())
     async with keeping.house.store._database.write() as connection:
         row = update(CaseRow).where(CaseRow.case_id == case_id)
-        await connection.execute(row.values(closed_at=datetime.now(UTC) - timedelta(days=1)))
+        await connection.execute(row.values(settled_at=datetime.now(UTC) - timedelta(days=1)))
     done = await keeping.run_archive()
     assert (done.archived, done.waiting) == (0, 1)
 

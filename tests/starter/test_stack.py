@@ -98,7 +98,7 @@ async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_a
         environment={"SHAODAO_WORKER_VERSIONING": "current", "SHAODAO_BUILD_ID": "tried-1"},
     )
     async with Stack(options) as stack:
-        client = await Client.connect(stack.temporal.address)
+        client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
         await client.start_workflow(
             "Reconcile",
             {},
