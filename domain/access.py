@@ -209,9 +209,12 @@ def _adjudicates(actor: Actor, state: CaseState, department: str | None) -> bool
 
 
 def _approves_extension(actor: Actor, state: CaseState) -> bool:
-    if state.call.direction is Direction.DOWN and _heads(actor, state, state.call.caller_office):
+    """The caller's side and the coordination group; never the office that asks for the time itself."""
+    if _is(actor, state, Role.COORDINATOR):
         return True
-    return _of_township(actor, state, _APPROVERS) or _is(actor, state, Role.COORDINATOR)
+    if state.call.direction is Direction.DOWN:
+        return _heads(actor, state, state.call.caller_office)
+    return _of_township(actor, state, _APPROVERS)
 
 
 @dataclass(frozen=True, slots=True)

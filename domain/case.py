@@ -252,7 +252,11 @@ class Clock(Value):
         """Return the gross time without the pauses."""
         end = self.ended_at or at
         paused = sum(
-            (each.resumed_at - each.paused_at for each in self.changes if isinstance(each, Pause)),
+            (
+                max(min(each.resumed_at, end) - each.paused_at, timedelta(0))
+                for each in self.changes
+                if isinstance(each, Pause)
+            ),
             timedelta(0),
         )
         if self.paused_at is not None:
@@ -489,7 +493,7 @@ class Extension(Value):
 
     Attributes:
         township, group: how each decided; None while it has not.
-        granted: None while it is open; False also when it lapsed because the limit passed undecided.
+        granted: None while it is open; False also when it lapsed: the limit passed, or the work ended, undecided.
     """
 
     number: int
@@ -717,6 +721,15 @@ class CaseState(Value):
     def escalation_level(self) -> int:
         """The highest rung that any clock of the case has climbed; 0 for none."""
         return max((level for clock in self.clocks for level in clock.fired), default=0)
+
+    def may_run_again(self, clock: Clock) -> bool:
+        """Whether a clock that has ended goes on if the township disputes a check-in on which it has its say yet."""
+        stops = {ClockKind.CHECK_IN, ClockKind.HANDLING}
+        return (
+            not clock.runs
+            and clock.kind in stops
+            and self.clock(ClockKind.CONFIRM, clock.department) is not None
+        )
 
     def assignment(self, department: str) -> Assignment | None:
         """Return the department's assignment, or None when it is not on the case."""

@@ -279,8 +279,8 @@ def moves_after_pause(state: CaseState, resumed_at: datetime, terms: Terms) -> t
     """Return where the clocks that stand still go on: each by exactly the time of its own that the pause held."""
     calendar = calendar_of(terms.calendar)
     moves = []
-    for clock in state.running:
-        if clock.paused_at is None:
+    for clock in state.clocks:
+        if clock.paused_at is None or not (clock.runs or state.may_run_again(clock)):
             continue
         pause = Pause(paused_at=clock.paused_at, resumed_at=resumed_at)
         due = _after_pause(clock.due_at, pause, _unit(state, clock, terms.policy), calendar)

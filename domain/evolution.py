@@ -292,6 +292,7 @@ def _disputed(state: CaseState, event: CheckInDisputed, at: datetime) -> CaseSta
 
 def _done(state: CaseState, event: DoneReported, at: datetime) -> CaseState:
     state = _stop(state, at, ClockKind.HANDLING, event.department)
+    state = _drop_extension(state, event.department, at)
     state = _assign(state, event.department, done_at=at, result=event.result)
     return _stop(state, at, ClockKind.CASE) if state.stage is Stage.AWAITING_RATING else state
 
@@ -407,7 +408,7 @@ def _replaced(
     leaving = state.assignment(department)
     if leaving is None:
         return state
-    state = _stop_all_of(state, department, at)
+    state = _drop_extension(_stop_all_of(state, department, at), department, at)
     former = Former(assignment=leaving, left_at=at, by=by, reason=reason, successor=owner)
     assignments = [each for each in state.assignments if each.department != department]
     if owner is not None and state.assignment(owner) is not None:
@@ -451,13 +452,21 @@ def _extension_decided(state: CaseState, event: ExtensionDecided, at: datetime) 
     return state.model_copy(update={"clocks": lengthened})
 
 
+def _drop_extension(state: CaseState, department: str, at: datetime) -> CaseState:
+    """What was asked for a clock that has ended waits for nobody any more."""
+    for each in state.extensions:
+        if each.is_open and each.department == department:
+            state = _with(state, "extensions", each.number, granted=False, decided_at=at)
+    return state
+
+
 def _suspension_decided(state: CaseState, event: SuspensionDecided, at: datetime, name: str) -> CaseState:
     update: dict[str, object] = {"approved": event.approved, "approved_by": name}
     if not event.approved:
         return _with(state, "suspensions", event.number, **update)
     paused = tuple(
         clock.model_copy(update={"paused_at": at})
-        if clock.runs and clock.kind is not ClockKind.SUSPENSION
+        if (clock.runs and clock.kind is not ClockKind.SUSPENSION) or state.may_run_again(clock)
         else clock
         for clock in state.clocks
     )
@@ -477,7 +486,7 @@ def _resumed(state: CaseState, event: Resumed, at: datetime) -> CaseState:
                 "changes": (*clock.changes, Pause(paused_at=clock.paused_at, resumed_at=resumed_at)),
             }
         )
-        if clock.paused_at is not None and clock.runs
+        if clock.paused_at is not None and (clock.runs or state.may_run_again(clock))
         else clock
         for clock in state.clocks
     )

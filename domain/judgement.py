@@ -162,11 +162,17 @@ def appeal(state: CaseState, command: FileAppeal, at: datetime, terms: Terms) ->
     ]
 
 
+_ITS_OWN = frozenset(
+    {ClockKind.SIGN, ClockKind.CHECK_IN, ClockKind.HANDLING, ClockKind.FOLLOW_UP, ClockKind.ORDER}
+)
+"""Clocks that the department keeps or misses; others that bear its name are about it, and somebody else's."""
+
+
 def _was_late(state: CaseState, department: str) -> bool:
-    ended = [each for each in state.clocks if each.department == department and each.ended_at is not None]
+    own = [each for each in state.clocks if each.department == department and each.kind in _ITS_OWN]
     assignment = state.assignment(department)
     deemed = assignment is not None and assignment.sign_deemed_at is not None
-    return deemed or any(each.ended_at is not None and each.is_red(each.ended_at) for each in ended)
+    return deemed or any(each.ended_at is not None and each.is_red(each.ended_at) for each in own)
 
 
 def decidable_appeal(state: CaseState, department: OrganisationCode) -> Appeal:

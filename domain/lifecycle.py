@@ -182,8 +182,10 @@ ABOUT_AN_OFFICE = frozenset(
 ) | {Act.SUSPEND}
 """Acts that name an office of the case."""
 
-AFTER_THE_END = frozenset({Act.REOPEN, Act.APPEAL, Act.DECIDE_APPEAL, Act.ACTION})
-"""What may be done once a case has ended; an action only to settle a follow-up."""
+AFTER_THE_END = frozenset(
+    {Act.REOPEN, Act.APPEAL, Act.DECIDE_APPEAL, Act.ACTION, Act.ANSWER_ORDER, Act.ADOPT_TERMS}
+)
+"""What may be done once a case has ended: an action only to settle a follow-up, newer terms only while a clock runs."""
 _WHILE_SUSPENDED = frozenset(
     {Act.RESUME, Act.WATCH, Act.INSTRUCT, Act.ANSWER_ORDER, Act.LINK, Act.CANCEL, Act.ADOPT_TERMS}
 )

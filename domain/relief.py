@@ -21,6 +21,7 @@ from domain.events import (
 )
 from domain.policy import ClockKind, ExtensionLimit, SuspensionLimit
 from domain.requirements import assigned, not_in_policy
+from domain.words import STAGES
 
 # --- extension ---------------------------------------------------------------------------------------------
 
@@ -182,7 +183,9 @@ def resume(state: CaseState, command: Resume, at: datetime, terms: Terms) -> lis
 
 
 def adopt_terms(state: CaseState, command: AdoptTerms, terms: Terms) -> list[Event]:
-    """Let a newer calendar or policy hold for this running case, and say which clocks that moves."""
+    """Let a newer calendar or policy hold for a case in which a clock runs, and say which clocks that moves."""
+    if state.is_settled:
+        raise Refused("case_over", f"案件{STAGES[state.stage]},不能再办理。")
     adopted = terms.adopting(command.terms, command.scope)
     if adopted == terms:
         raise Refused("nothing_new", "案件已适用该版本。")

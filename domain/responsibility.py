@@ -131,7 +131,7 @@ def adjudicable(state: CaseState, department: OrganisationCode) -> Objection:
 
 
 def adjudicate(state: CaseState, command: Adjudicate, at: datetime, terms: Terms) -> list[Event]:
-    """Decide an objection; the coordination group's ruling binds."""
+    """Decide an objection; the coordination group's ruling binds. Work that is done is not given to another."""
     objection = adjudicable(state, command.department)
     binding = objection.before_group
     if not command.uphold:
@@ -145,6 +145,8 @@ def adjudicate(state: CaseState, command: Adjudicate, at: datetime, terms: Terms
             binding=binding,
         )
         return [rejected]
+    if assigned(state, command.department).done_at is not None:
+        raise Refused("already_done", "该部门已报告办理完成,不再改派;请驳回其异议。")
     owner = command.owner or objection.proposed
     leads, started = _successor(state, command.department, owner, at, terms)
     return [

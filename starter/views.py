@@ -644,7 +644,7 @@ def _rating(rating: Rating) -> RatingView:
 
 def _clock(clock: Clock, now: datetime, share: float) -> ClockView:
     light = "red" if clock.is_red(now) else "yellow" if clock.is_yellow(now, share) else "green"
-    if clock.paused_at is not None:
+    if clock.paused_at is not None and clock.runs:
         light = "paused"
     return ClockView(
         kind=clock.kind.value,

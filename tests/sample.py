@@ -297,6 +297,10 @@ class Play:
         lead, *others = departments or DEPARTMENTS
         return self.do(Dispatch(by=DISPATCHER, lead=lead, cooperating=tuple(others)))
 
+    def dispatch_as_listed(self) -> Self:
+        """Dispatch as the list says; a downward call to the township that it names."""
+        return self.do(Dispatch(by=DISPATCHER))
+
     def sign(self, *departments: OrganisationCode) -> Self:
         """Sign for these, or for all that are on the case."""
         for department in departments or self.state.departments():

@@ -166,7 +166,8 @@ def fitting(act: Act, play: Play, actor: Actor, office: str | None) -> dict[str,
         case Act.TRANSFER:
             return {"to": _somebody_else(state, office)}
         case Act.ADJUDICATE:
-            return {"owner": None}
+            done = any(each.department == office and each.done_at for each in state.assignments)
+            return {"owner": None} | ({"uphold": False} if done else {})
         case Act.ACTION:
             return _fitting_action(state, office)
         case Act.DONE:
