@@ -11,18 +11,15 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, func, inser
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
-from adapters.projection import Step, project
+from adapters.projection import READ_MODELS, Step, project
 from adapters.tables import (
-    AssignmentRow,
     CaseRow,
-    ClockRow,
     IntakeRow,
     LedgerRow,
     NoticeRow,
     PersonRow,
     PostRow,
     TermsRow,
-    TimelineRow,
 )
 from domain import audit
 from domain.case import CaseId, CaseState
@@ -147,7 +144,7 @@ class LedgerStore:
 
     def _rebuild_case(self, connection: Connection, case_id: CaseId, terms: Terms) -> int:
         self._database.lock_cases(connection, [case_id])
-        for table in (CaseRow, AssignmentRow, ClockRow, TimelineRow):
+        for table in READ_MODELS:
             connection.execute(delete(table).where(table.case_id == case_id))
         entries = _parsed(_raw_entries(connection, case_id))
         if entries:

@@ -13,6 +13,9 @@ from domain.case import CaseState
 from domain.district import Terms
 from domain.events import Entry
 
+READ_MODELS = (CaseRow, AssignmentRow, ClockRow, TimelineRow)
+"""Every table that `project` writes: rebuilding empties these, and auditors hold them against the ledger."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:

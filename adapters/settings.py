@@ -30,6 +30,8 @@ class Settings(BaseSettings):
         secret: signs the bearer tokens; at least 32 characters.
         temporal_within: how long an act waits for Temporal before it is kept for the relay, in seconds.
         max_body_bytes: larger requests are refused.
+        audit_key: signs audit bundles and anchors: a PEM file (Ed25519), or its text.
+        anchor_dir: where daily anchors are published as files; None for the table alone.
 
     Raises:
         SettingsInvalid: naming every setting that is missing or wrong.
@@ -45,6 +47,8 @@ class Settings(BaseSettings):
     temporal_ui_url: str | None = None
     temporal_within: Annotated[float, Field(gt=0, le=60)] = 8.0
     max_body_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+    audit_key: SecretStr | None = None
+    anchor_dir: Path | None = None
 
     def __init__(self, **values: Any) -> None:
         try:

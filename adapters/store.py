@@ -10,7 +10,9 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.anchors import AnchorStore
 from adapters.database import Database, StoreUnavailable
+from adapters.evidence import EvidenceStore
 from adapters.ledger import LedgerStore, NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
@@ -50,7 +52,7 @@ class Answer:
     body: str
 
 
-class Store(LedgerStore, QueryStore):
+class Store(LedgerStore, QueryStore, EvidenceStore, AnchorStore):
     """SQLite or PostgreSQL behind the ports.
 
     Args:

@@ -660,6 +660,7 @@ def create_api(doors: Doors) -> FastAPI:
     )
     app.state.doors = doors
     app.include_router(router)
+    app.include_router(_audit_router())
     app.include_router(public)
     described = app.openapi()
     described["components"]["schemas"]["Problem"] = problems.SCHEMA
@@ -669,6 +670,12 @@ def create_api(doors: Doors) -> FastAPI:
     app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes)
     app.add_middleware(RequestLog)
     return app
+
+
+def _audit_router() -> APIRouter:
+    from starter.audit_routes import router as audit_router  # it takes who asks, and what they see, from here
+
+    return audit_router
 
 
 async def open_doors(settings: Settings) -> Doors:

@@ -17,6 +17,7 @@ from rich.table import Table
 from domain.commands import Act
 from domain.errors import DomainError
 from domain.words import ACTS
+from starter.audit_cli import audit_app
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -28,6 +29,7 @@ case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help
 district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True)
 app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
+app.add_typer(audit_app, name="audit")
 
 out = Console()
 err = Console(stderr=True)

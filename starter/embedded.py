@@ -16,6 +16,7 @@ import httpx2
 
 from adapters.district import read_district
 from adapters.migrate import upgrade
+from adapters.signing import key_in
 from adapters.store import Store
 from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
 from workflows import names
@@ -151,6 +152,8 @@ class Stack:
             "SHAODAO_PORT": str(self.options.port),
             "TEMPORAL_ADDRESS": f"{self.options.host}:{self.options.temporal_port}",
             "TEMPORAL_NAMESPACE": "default",
+            "SHAODAO_AUDIT_KEY": str(key_in(self.options.data)),
+            "SHAODAO_ANCHOR_DIR": str(self.options.data / "anchors"),
             **({"SHAODAO_TEMPORAL_UI_URL": self.temporal.ui_url} if self.temporal.ui_url else {}),
             **self.options.environment,
         }

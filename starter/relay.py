@@ -13,6 +13,7 @@ from domain.errors import DomainError
 from domain.ports import PendingAct
 from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory
+from starter.schedules import keep_anchor_schedule
 
 _PAUSE = 1.0
 _BATCH = 100
@@ -102,6 +103,7 @@ class Relay:
         for district in self._directory.districts():
             if district.code not in self._served:
                 await self._cases.start_notices(district.code)
+                await keep_anchor_schedule(self._cases.client, district.code)
                 self._served.add(district.code)
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:

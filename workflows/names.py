@@ -12,8 +12,10 @@ from domain.district import Terms
 TASK_QUEUE = "shaodao"
 CASE = "Case"
 NOTICES = "Notices"
+ANCHOR = "Anchor"
 RECORD = "record"
 DELIVER_NOTICES = "deliver_notices"
+ANCHOR_ACTIVITY = "anchor"
 
 DISTRICT = SearchAttributeKey.for_keyword("District")
 TOWNSHIP = SearchAttributeKey.for_keyword("Township")
@@ -55,6 +57,11 @@ def case_workflow_id(case_id: CaseId) -> str:
 def notices_workflow_id(district: str) -> str:
     """Return the id of the workflow that sends this district's notices."""
     return f"notices/{district}"
+
+
+def anchor_id(district: str) -> str:
+    """Return the id of the schedule, and of its workflows, that anchors this district's chains."""
+    return f"anchor/{district}"
 
 
 def attributes_of(state: CaseState, terms: Terms, at: datetime) -> list[SearchAttributeUpdate[Any]]:
