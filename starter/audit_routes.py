@@ -11,25 +11,18 @@ from domain.case import CaseId, Role
 from domain.district import Person
 from domain.errors import Forbidden
 from domain.verify import DigestName
-from starter import problems
 from starter.api import API, Doors, OurDoors, Reader, _visible, identify
+from starter.api import router as doors_router
 from starter.auditor import bundle_of, gather
 from starter.problems import Problem
 
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _AUDITORS = frozenset({Role.AUDITOR, Role.SUPERVISOR})
 
 router = APIRouter(
     prefix=API,
     dependencies=[Depends(identify)],
     tags=["审计"],
-    responses={
-        status: {
-            "description": problems.TITLES[status],
-            "content": {problems.MEDIA_TYPE: {"schema": _PROBLEM}},
-        }
-        for status in (401, 403, 404, 422, 500, 503)
-    },
+    responses=doors_router.responses,
 )
 
 
