@@ -300,13 +300,17 @@ def _handed_over(before: Sequence[Entry], run: Replayed, *, first: bool) -> Iter
     if first:
         yield _history("run_missing", run.name, "", "input.carried", "缺少此前运行的执行历史。")
         return
-    yield from _carried(before, carried, run.name)
+    try:
+        state = fold(before)
+    except DomainError:
+        return  # what was before is not whole, which has been said
+    yield from _carried(before, state, carried, run.name)
 
 
-def _carried(before: Sequence[Entry], carried: Carried, name: str) -> Iterator[Finding]:
+def _carried(before: Sequence[Entry], state: CaseState, carried: Carried, name: str) -> Iterator[Finding]:
     checks: dict[str, bool] = {
         "last": carried.last == before[-1],
-        "state": carried.state == fold(before),
+        "state": carried.state == state,
         "latest": not carried.latest or list(carried.latest) == list(before[-len(carried.latest) :]),
         "receipts": all(
             0 < receipt.sequence <= len(before) and before[receipt.sequence - 1].hash == receipt.hash

@@ -112,7 +112,7 @@ async def replay(runs: Sequence[RunHistory]) -> list[Replayed]:
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
     sound = [run for run in runs if _is_replayable(run.history)]
-    done: dict[int, Replayed] = {}
+    done = {id(run): _not_begun(run) for run in runs}
 
     async def histories() -> AsyncIterator[WorkflowHistory]:
         for run in sound:
@@ -122,16 +122,36 @@ async def replay(runs: Sequence[RunHistory]) -> list[Replayed]:
         async with replayer.workflow_replay_iterator(histories()) as results:
             for run in sound:
                 listener.taken = _Taken()
-                result = await anext(results)
+                async with asyncio.timeout(_WITHIN):
+                    result = await anext(results)
                 done[id(run)] = _replayed(run, listener.taken, result.replay_failure)
-                await asyncio.sleep(0)
-    return [done.get(id(run)) or Replayed(name=run.name, start=None, failure="没有开始事件") for run in runs]
+    return [done[id(run)] for run in runs]
+
+
+_WITHIN = 120.0
+"""How long one run may take; the longest history takes a fraction."""
 
 
 def _is_replayable(history: WorkflowHistory) -> bool:
-    """Whether it begins as a history does; anything else would leave the replayer waiting."""
-    first = history.events[0] if history.events else None
-    return first is not None and first.HasField("workflow_execution_started_event_attributes")
+    """Whether it begins as a history does and has decided something; the replayer would wait for ever for more."""
+    begun = bool(history.events) and history.events[0].HasField("workflow_execution_started_event_attributes")
+    return begun and any(
+        event.HasField("workflow_task_completed_event_attributes") for event in history.events
+    )
+
+
+def _not_begun(run: RunHistory) -> Replayed:
+    """Return what a run gave that no worker has taken up yet: the entry that it was started with, if it is new."""
+    failed = Replayed(name=run.name, start=None, failure="没有开始事件")
+    if not run.history.events:
+        return failed
+    payloads = run.history.events[0].workflow_execution_started_event_attributes.input.payloads
+    try:
+        start = CaseStart.model_validate_json(payloads[0].data)
+    except (ValueError, IndexError):
+        return failed
+    handed = () if start.carried else (start.opened,)
+    return Replayed(name=run.name, start=start, entries=handed, unrecorded=len(handed), ended=run.is_over)
 
 
 def _replayed(run: RunHistory, taken: _Taken, failure: Exception | None) -> Replayed:

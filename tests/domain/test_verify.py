@@ -248,6 +248,7 @@ def test_a_missing_first_run_and_a_second_that_carries_nothing_are_named() -> No
     first, second = two_runs(straight(), 7)
     assert [each.code for each in verify.derive([second]).findings] == ["run_missing"]
     assert "not_carried" in {each.code for each in verify.derive([first, first]).findings}
+    assert [each.code for each in verify.derive([second, second]).findings] == ["run_missing"]
 
 
 # --- read models -------------------------------------------------------------------------------------------

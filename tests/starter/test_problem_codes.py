@@ -15,7 +15,17 @@ SOURCES = (
     *(ROOT / "adapters" / name for name in ("ledger.py", "queries.py")),
     *(
         ROOT / "starter" / f"{name}.py"
-        for name in ("api", "bodies", "case_client", "identity", "limits", "problems", "relay", "views")
+        for name in (
+            "api",
+            "audit_routes",
+            "bodies",
+            "case_client",
+            "identity",
+            "limits",
+            "problems",
+            "relay",
+            "views",
+        )
     ),
 )
 
