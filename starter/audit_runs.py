@@ -27,6 +27,7 @@ from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chai
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 
 _CHUNK = 40
+_WORTH_A_PROCESS = 60
 _SHOWN = 20
 
 
@@ -122,8 +123,9 @@ def verify_many(
     case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None
 ) -> Iterable[tuple[CaseId, list[Verdict]]]:
     """Judge many cases, in several processes: replaying is bound to one core each."""
-    chunks = [case_ids[start : start + _CHUNK] for start in range(0, len(case_ids), _CHUNK)]
-    if jobs == 1 or len(chunks) == 1:
+    size = min(_CHUNK, -(-len(case_ids) // jobs)) or 1
+    chunks = [case_ids[start : start + size] for start in range(0, len(case_ids), size)]
+    if jobs == 1 or len(case_ids) < _WORTH_A_PROCESS:
         for chunk in chunks:
             yield from _verify_chunk(chunk, attachments)
         return

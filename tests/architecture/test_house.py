@@ -10,6 +10,7 @@ from domain.commands import COMMANDS, Act
 from domain.events import Event
 from starter.bodies import BODIES
 from workflows import names
+from workflows.anchor import Anchor
 from workflows.case import Case
 from workflows.notices import Notices
 
@@ -45,7 +46,7 @@ def test_every_kind_of_thing_that_people_see_has_a_chinese_word() -> None:
 
 def test_every_workflow_is_registered_with_the_worker() -> None:
     source = (ROOT / "worker.py").read_text()
-    for workflow in (Case, Notices):
+    for workflow in (Case, Notices, Anchor):
         assert workflow.__name__ in source
     assert (names.CASE, names.NOTICES) == ("Case", "Notices")
 
