@@ -13,22 +13,26 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymen
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+from activities.anchor import AnchorActivities, NoKey
 from activities.archive import ArchiveActivities
 from activities.notices import NoticeActivities
 from activities.reconcile import ReconcileActivities
 from activities.record import RecordActivities
+from adapters.anchors import AnchorKeeper
 from adapters.archive import open_archive
 from adapters.logs import configure_logging
 from adapters.senders import LogSender
 from adapters.settings import Settings
+from adapters.signing import SigningKey
 from adapters.store import Store
 from adapters.temporal import connect, register_search_attributes
-from domain.ports import Ledger, Outbox
+from domain.ports import Anchors, Ledger, Outbox
 from starter import versions
 from starter.case_client import CaseClient
 from starter.executions import TemporalExecutions
 from starter.schedules import ensure_schedules
 from workflows import names
+from workflows.anchor import Anchor
 from workflows.case import Case
 from workflows.notices import Notices
 from workflows.upkeep import Archive, Reconcile
@@ -53,6 +57,7 @@ def create_worker(
     ledger: Ledger,
     outbox: Outbox,
     *,
+    anchors: Anchors | None = None,
     task_queue: str = names.TASK_QUEUE,
     workflow_runner: WorkflowRunner = SANDBOX,
     upkeep: Sequence[Callable[..., Any]] = (),
@@ -68,10 +73,11 @@ def create_worker(
     return Worker(
         client,
         task_queue=task_queue,
-        workflows=[Case, Notices, Archive, Reconcile],
+        workflows=[Case, Notices, Archive, Reconcile, Anchor],
         activities=[
             RecordActivities(ledger).record,
             NoticeActivities(outbox, [LogSender()], lambda: datetime.now(UTC)).deliver_notices,
+            AnchorActivities(anchors or NoKey(), lambda: datetime.now(UTC)).anchor,
             *upkeep,
         ],
         workflow_runner=workflow_runner,
@@ -111,6 +117,7 @@ async def main() -> None:
             client,
             store,
             store,
+            anchors=_anchors(settings, store),
             workflow_runner=UnsandboxedWorkflowRunner(),
             upkeep=upkeep,
             deployment=deployment,
@@ -119,6 +126,12 @@ async def main() -> None:
     ):
         await stop.wait()
     await store.close()
+
+
+def _anchors(settings: Settings, store: Store) -> Anchors | None:
+    if settings.audit_key is None:
+        return None
+    return AnchorKeeper(store, SigningKey.load(settings.audit_key.get_secret_value()), settings.anchor_dir)
 
 
 async def _connect_patiently() -> Client:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import groupby
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -12,19 +13,15 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, func, inser
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.database import Database
-from adapters.projection import Step, project
+from adapters.projection import READ_MODELS, Step, project
 from adapters.tables import (
-    AssignmentRow,
     CaseRow,
-    ClockRow,
     IntakeRow,
     LedgerRow,
     NoticeRow,
     PersonRow,
     PostRow,
     TermsRow,
-    TimelineRow,
-    WatchRow,
 )
 from domain import audit
 from domain.case import CaseId, CaseState
@@ -136,28 +133,31 @@ class LedgerStore:
     async def rebuild(self, case_ids: Sequence[CaseId] | None = None) -> int:
         """Throw the read models away and project them again from the ledger; return the number of entries.
 
-        Each case is one transaction under its lock, so that it may be done while others write.
+        Some cases share a transaction, each under its lock, so that it may be done while others write.
         """
         if case_ids is None:
             async with self._database.read() as connection:
                 found = await connection.execute(select(LedgerRow.case_id).distinct())
                 case_ids = [CaseId(row.case_id) for row in found]
         folded = 0
-        for case_id in case_ids:
-            async with self._database.write() as connection:
-                folded += await connection.run_sync(self._rebuild_case, case_id)
+        for start in range(0, len(case_ids), _GROUP):
+            folded += await asyncio.to_thread(self._rebuild_cases, case_ids[start : start + _GROUP])
         return folded
 
-    def _rebuild_case(self, connection: Connection, case_id: CaseId) -> int:
-        self._database.lock_cases(connection, [case_id])
-        for table in (CaseRow, AssignmentRow, ClockRow, TimelineRow, WatchRow):
-            connection.execute(delete(table).where(table.case_id == case_id))
-        entries = _parsed(_raw_entries(connection, case_id))
-        if entries:
-            opened_under = _terms_at_intake(connection, [case_id])[case_id]
-            step = Step(before=None, after=fold(entries), entries=entries, terms=opened_under)
-            project(self._database, connection, [step])
-        return len(entries)
+    def _rebuild_cases(self, case_ids: Sequence[CaseId]) -> int:
+        with self._database.write_in_thread() as connection:
+            self._database.lock_cases(connection, case_ids)
+            for table in READ_MODELS:
+                connection.execute(delete(table).where(table.case_id.in_(case_ids)))
+            held = _entries_of(connection, case_ids)
+            opened_under = _terms_at_intake(connection, list(held))
+            steps = [
+                Step(before=None, after=fold(entries), entries=entries, terms=opened_under[case_id])
+                for case_id, entries in held.items()
+            ]
+            if steps:
+                project(self._database, connection, steps)
+            return sum(map(len, held.values()))
 
     async def _terms_of(self, connection: AsyncConnection, case_id: CaseId) -> Terms:
         """Ask anew: another process may have recorded that the case adopted newer ones."""
@@ -404,6 +404,17 @@ def _raw_entries(connection: Connection, case_id: CaseId) -> list[tuple[str, str
         .order_by(LedgerRow.sequence)
     )
     return [(row.entry, row.hash) for row in connection.execute(query)]
+
+
+def _entries_of(connection: Connection, case_ids: Sequence[CaseId]) -> dict[CaseId, list[Entry]]:
+    """Return the entries of these cases; those without any are left out."""
+    query = (
+        select(LedgerRow.case_id, LedgerRow.entry, LedgerRow.hash)
+        .where(LedgerRow.case_id.in_(case_ids))
+        .order_by(LedgerRow.case_id, LedgerRow.sequence)
+    )
+    rows = groupby(connection.execute(query), key=lambda row: row.case_id)
+    return {CaseId(case_id): _parsed((row.entry, row.hash) for row in some) for case_id, some in rows}
 
 
 def _parsed(raw: Iterable[tuple[str, str]]) -> list[Entry]:

@@ -15,6 +15,9 @@ from domain.events import Entry
 from domain.lifecycle import terms_after
 from domain.recurrence import place
 
+READ_MODELS = (CaseRow, AssignmentRow, ClockRow, TimelineRow, WatchRow)
+"""Every table that `project` writes: rebuilding empties these, and auditors hold them against the ledger."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
             content when not given.
         worker_versioning: `off`; `on` (versions are switched by the operator); or `current` (a starting worker makes
             its own version the current one: for one machine).
+        audit_key: signs audit bundles and anchors: a PEM file (Ed25519), or its text.
+        anchor_dir: where daily anchors are published as files; None for the table alone.
 
     Raises:
         SettingsInvalid: naming every setting that is missing or wrong.
@@ -59,6 +61,8 @@ class Settings(BaseSettings):
     archive: Annotated[str, Field(pattern=r"^(file:///|s3://[^/?]+)")] | None = None
     build_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")] | None = None
     worker_versioning: Literal["off", "on", "current"] = "off"
+    audit_key: SecretStr | None = None
+    anchor_dir: Path | None = None
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -11,8 +11,10 @@ from sqlalchemy import JSON, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.anchors import AnchorStore
 from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
+from adapters.evidence import EvidenceStore
 from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
@@ -66,7 +68,7 @@ class CatalogueVersion:
     items: int
 
 
-class Store(UpkeepStore, QueryStore, DecodingStore):
+class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
     """SQLite or PostgreSQL behind the ports.
 
     Args:

@@ -1,6 +1,6 @@
 """The tables, for SQLite and PostgreSQL alike. Migrations write them out; a test holds both equal."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from sqlalchemy import (
     BigInteger,
@@ -387,3 +387,17 @@ class OperationRow(Table):
     arguments: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str]
     detail: Mapped[str] = mapped_column(Text)
+
+
+class AnchorRow(Table):
+    """One anchor of a district: append-only, held by triggers. `document` is the text that is hashed and signed."""
+
+    __tablename__ = "anchors"
+    __table_args__ = (Index("ix_anchors_day", "district", "day", unique=True),)
+    district: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    day: Mapped[date]
+    document: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(String(64))
+    signature: Mapped[str] = mapped_column(String(128))
+    key_id: Mapped[str]

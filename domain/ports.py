@@ -455,4 +455,29 @@ class Reconcilable(Protocol):
 
     async def reconciled(self, report: Reconciliation) -> None:
         """Keep the report."""
+
+
+class Anchored(Value):
+    """An anchor that was made.
+
+    Attributes:
+        day: local date, ISO 8601.
+        is_new: False when the day's anchor was there already.
+        contradicted: the cases that no longer hold what was anchored before; Chinese, for operators.
+    """
+
+    district: str
+    number: int
+    day: str
+    root: str
+    chains: int
+    is_new: bool
+    contradicted: tuple[str, ...] = ()
+
+
+class Anchors(Protocol):
+    """Anchoring a district's chains; see `domain.anchor`."""
+
+    async def anchor(self, district: str, at: datetime) -> Anchored:
+        """Make the day's anchor, unless it is there, and publish it."""
         ...

@@ -710,6 +710,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.include_router(router)
     app.include_router(import_module("starter.catalogue_routes").router)  # it builds on this module
     app.include_router(ops_routes.router)
+    app.include_router(_audit_router())
     app.include_router(public)
     import_module("starter.codec_routes").install(app, doors.settings)  # it builds on this module
     described = app.openapi()
@@ -720,6 +721,12 @@ def create_api(doors: Doors) -> FastAPI:
     app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes)
     app.add_middleware(RequestLog)
     return app
+
+
+def _audit_router() -> APIRouter:
+    from starter.audit_routes import router as audit_router  # it takes who asks, and what they see, from here
+
+    return audit_router
 
 
 async def open_doors(settings: Settings) -> Doors:

@@ -20,6 +20,7 @@ from domain.district import AdoptionScope
 from domain.errors import DomainError
 from domain.words import ACTS
 from starter import catalogue_cli, ops_cli
+from starter.audit_cli import audit_app
 from starter.bodies import BODIES
 from starter.key_commands import key_app
 from starter.local import DEFAULT_DATA
@@ -38,6 +39,7 @@ app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
 app.add_typer(catalogue_cli.app, name="catalogue")
 app.add_typer(key_app, name="keys")
+app.add_typer(audit_app, name="audit")
 
 out = Console()
 err = Console(stderr=True)

@@ -20,6 +20,7 @@ from adapters.district import read_district
 from adapters.keys import AES_256_GCM, DEFAULT, new_line
 from adapters.migrate import upgrade
 from adapters.settings import Settings
+from adapters.signing import key_in
 from adapters.store import Store
 from domain.calendar import SHANGHAI
 from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
@@ -162,6 +163,8 @@ class Stack:
             **({} if _KEYS_ARE_NAMED & os.environ.keys() else {"SHAODAO_PAYLOAD_KEYS_FILE": str(self._keys)}),
             "SHAODAO_ARCHIVE": os.environ.get("SHAODAO_ARCHIVE")
             or (self.options.data / "archive").absolute().as_uri(),
+            "SHAODAO_AUDIT_KEY": str(key_in(self.options.data)),
+            "SHAODAO_ANCHOR_DIR": str(self.options.data / "anchors"),
             **({"SHAODAO_TEMPORAL_UI_URL": self.temporal.ui_url} if self.temporal.ui_url else {}),
             **self.options.environment,
         }

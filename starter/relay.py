@@ -14,6 +14,7 @@ from domain.lifecycle import AFTER_THE_END, decide
 from domain.ports import PendingAct
 from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory
+from starter.schedules import keep_anchor_schedule
 
 _PAUSE = 1.0
 _BATCH = 100
@@ -103,6 +104,7 @@ class Relay:
         for district in self._directory.districts():
             if district.code not in self._served:
                 await self._cases.start_notices(district.code)
+                await keep_anchor_schedule(self._cases.client, district.code)
                 self._served.add(district.code)
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:

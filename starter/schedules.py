@@ -10,19 +10,24 @@ from temporalio.client import (
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
+    ScheduleCalendarSpec,
     ScheduleIntervalSpec,
     ScheduleOverlapPolicy,
     SchedulePolicy,
+    ScheduleRange,
     ScheduleSpec,
     ScheduleState,
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError
 
 from activities.archive import ArchiveBatch
 from activities.reconcile import ReconcileRequest
 from adapters.settings import Settings
 from domain.case import Value
+from starter.case_client import TemporalUnavailable
 from workflows import names
 
 ARCHIVE_EVERY = timedelta(hours=1)
@@ -109,3 +114,36 @@ def _schedule(schedule_id: str, recurring: Recurring, task_queue: str) -> Schedu
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_MISSED),
         state=ScheduleState(note=recurring.label),
     )
+
+
+_WITHIN = timedelta(seconds=10)
+_CATCH_UP = timedelta(days=7)
+
+
+async def keep_anchor_schedule(client: Client, district: str, *, task_queue: str = names.TASK_QUEUE) -> None:
+    """See that the district is anchored every night at ten past midnight; safe to ask for again and again.
+
+    Raises:
+        TemporalUnavailable: try again later.
+    """
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            names.ANCHOR,
+            district,
+            id=names.anchor_id(district),
+            task_queue=task_queue,
+            typed_search_attributes=TypedSearchAttributes([SearchAttributePair(names.DISTRICT, district)]),
+            static_summary="每日锚定",
+        ),
+        spec=ScheduleSpec(
+            calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0)], minute=[ScheduleRange(10)])],
+            time_zone_name="Asia/Shanghai",
+        ),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_CATCH_UP),
+    )
+    try:
+        await client.create_schedule(names.anchor_id(district), schedule, rpc_timeout=_WITHIN)
+    except ScheduleAlreadyRunningError:
+        return
+    except (RPCError, RuntimeError) as error:
+        raise TemporalUnavailable(str(error)) from error

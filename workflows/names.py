@@ -13,6 +13,7 @@ from domain.district import Terms
 TASK_QUEUE = "shaodao"
 CASE = "Case"
 NOTICES = "Notices"
+ANCHOR = "Anchor"
 RECORD = "record"
 DELIVER_NOTICES = "deliver_notices"
 ARCHIVE = "Archive"
@@ -20,6 +21,7 @@ ARCHIVE_EARLY_RUNS = "archive_early_runs"
 ARCHIVE_CASES = "archive_cases"
 RECONCILE = "Reconcile"
 RECONCILE_ACTIVITY = "reconcile"
+ANCHOR_ACTIVITY = "anchor"
 
 DISTRICT = SearchAttributeKey.for_keyword("District")
 TOWNSHIP = SearchAttributeKey.for_keyword("Township")
@@ -61,6 +63,11 @@ def case_workflow_id(case_id: CaseId) -> str:
 def notices_workflow_id(district: str) -> str:
     """Return the id of the workflow that sends this district's notices."""
     return f"notices/{district}"
+
+
+def anchor_id(district: str) -> str:
+    """Return the id of the schedule, and of its workflows, that anchors this district's chains."""
+    return f"anchor/{district}"
 
 
 def values_of(state: CaseState, terms: Terms, at: datetime) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from domain.commands import COMMANDS, Act
 from domain.events import Event
 from starter.bodies import BODIES
 from workflows import names
+from workflows.anchor import Anchor
 from workflows.case import Case
 from workflows.notices import Notices
 from workflows.upkeep import Archive, Reconcile
@@ -52,7 +53,7 @@ def test_every_kind_of_thing_that_people_see_has_a_chinese_word() -> None:
 
 def test_every_workflow_is_registered_with_the_worker() -> None:
     source = (ROOT / "worker.py").read_text()
-    for workflow in (Case, Notices, Archive, Reconcile):
+    for workflow in (Case, Notices, Archive, Reconcile, Anchor):
         assert workflow.__name__ in source
     assert (names.CASE, names.NOTICES) == ("Case", "Notices")
     assert (names.ARCHIVE, names.RECONCILE) == ("Archive", "Reconcile")

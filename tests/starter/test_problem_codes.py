@@ -17,7 +17,16 @@ SOURCES = (
     *(
         ROOT / "starter" / f"{name}.py"
         for name in (
-            *("api", "bodies", "case_client", "catalogue_routes", "codec_routes", "identity", "limits"),
+            *(
+                "api",
+                "audit_routes",
+                "bodies",
+                "case_client",
+                "catalogue_routes",
+                "codec_routes",
+                "identity",
+                "limits",
+            ),
             *("operations", "ops_routes", "problems", "relay", "views"),
         )
     ),

@@ -1,0 +1,247 @@
+"""Anchors in SQL and as published files; see `domain.anchor`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from adapters.database import Database
+from adapters.signing import PublicKey, SigningKey
+from adapters.tables import AnchorRow, IntakeRow, LedgerRow
+from domain.anchor import Anchor, Head, StoredAnchor, compare_with_ledger, digest, make
+from domain.calendar import SHANGHAI
+from domain.case import CaseId
+from domain.errors import DomainError
+from domain.ports import Anchored
+from domain.verify import Check, Finding
+
+
+class AnchorInvalid(DomainError):
+    """An anchor file cannot be read, or there is none of that day."""
+
+
+class AnchorStore:
+    """The table of anchors, and the ledger's heads."""
+
+    _database: Database
+
+    async def anchors(self, district: str) -> list[StoredAnchor]:
+        """Return a district's anchors, oldest first, as they stand."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(_anchors, district)
+
+    async def add_anchor(self, district: str, at: datetime, key: SigningKey) -> tuple[StoredAnchor, bool]:
+        """Anchor the district's chains as they are now; once a day, so that it may be asked for again.
+
+        Returns:
+            The day's anchor, and whether it is new.
+        """
+        day = at.astimezone(SHANGHAI).date()
+        try:
+            async with self._database.write() as connection:
+                return await connection.run_sync(_add, district, day, at, key)
+        except IntegrityError:  # another worker was faster
+            made = [each for each in await self.anchors(district) if each.day == day]
+            return made[0], False
+
+    async def ledger_hashes(self, places: Iterable[str]) -> dict[str, dict[int, str]]:
+        """Return the hashes of these cases' entries by case and sequence number, as they stand."""
+        found: dict[str, dict[int, str]] = defaultdict(dict)
+        wanted = sorted(set(places))
+        columns = select(LedgerRow.case_id, LedgerRow.sequence, LedgerRow.hash)
+        async with self._database.read() as connection:
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                for row in await connection.execute(columns.where(LedgerRow.case_id.in_(some))):
+                    found[row.case_id][row.sequence] = row.hash
+        return found
+
+
+_AT_ONCE = 500
+
+
+def _anchors(connection: Connection, district: str) -> list[StoredAnchor]:
+    query = select(AnchorRow).where(AnchorRow.district == district).order_by(AnchorRow.number)
+    return [
+        StoredAnchor(
+            district=row.district,
+            number=row.number,
+            day=row.day,
+            document=row.document,
+            hash=row.hash,
+            signature=row.signature,
+            key_id=row.key_id,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _heads(connection: Connection, district: str) -> list[Head]:
+    newest = (
+        select(LedgerRow.case_id, func.max(LedgerRow.sequence).label("sequence"))
+        .join(IntakeRow, IntakeRow.case_id == LedgerRow.case_id)
+        .where(IntakeRow.district == district)
+        .group_by(LedgerRow.case_id)
+        .subquery()
+    )
+    query = select(LedgerRow.case_id, LedgerRow.sequence, LedgerRow.hash).join(
+        newest, (newest.c.case_id == LedgerRow.case_id) & (newest.c.sequence == LedgerRow.sequence)
+    )
+    return [
+        Head(case_id=CaseId(row.case_id), sequence=row.sequence, hash=row.hash)
+        for row in connection.execute(query)
+    ]
+
+
+def _add(
+    connection: Connection, district: str, day: date, at: datetime, key: SigningKey
+) -> tuple[StoredAnchor, bool]:
+    stored = _anchors(connection, district)
+    if stored and stored[-1].day >= day:
+        return stored[-1], False
+    before = [Anchor.model_validate_json(each.document) for each in stored]
+    anchor = make(district, _heads(connection, district), before, day=day, at=at, key_id=key.public.id)
+    made = signed(anchor, key)
+    connection.execute(
+        insert(AnchorRow), [{name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}]
+    )
+    return made, True
+
+
+def signed(anchor: Anchor, key: SigningKey) -> StoredAnchor:
+    """Return the anchor with its hash and signature."""
+    text = anchor.text()
+    return StoredAnchor(
+        district=anchor.district,
+        number=anchor.number,
+        day=anchor.day,
+        document=text,
+        hash=digest(text),
+        signature=key.sign(text.encode()).hex(),
+        key_id=key.public.id,
+    )
+
+
+def check_signatures(
+    anchors: Sequence[StoredAnchor], keys: Mapping[str, PublicKey], *, table: str = "anchors"
+) -> list[Finding]:
+    """Say which anchors are not signed with one of these keys."""
+    findings = []
+    for each in anchors:
+        key, row = keys.get(each.key_id), f"第{each.number}号({each.day})"
+        if key is None:
+            detail = f"签名公钥 {each.key_id} 未提供,签名未核验;请用 --public-key 指定。"
+            findings.append(
+                Finding(
+                    check=Check.ANCHORS,
+                    code="key_unknown",
+                    table=table,
+                    row=row,
+                    field="signature",
+                    detail=detail,
+                    proven=False,
+                )
+            )
+        elif not _is_signed(key, each):
+            findings.append(
+                Finding(
+                    check=Check.ANCHORS,
+                    code="signature_bad",
+                    table=table,
+                    row=row,
+                    field="signature",
+                    detail="锚定签名与原文不符。",
+                )
+            )
+    return findings
+
+
+def _is_signed(key: PublicKey, anchor: StoredAnchor) -> bool:
+    try:
+        return key.is_signed(anchor.document.encode(), bytes.fromhex(anchor.signature))
+    except ValueError:
+        return False
+
+
+# --- published files ---------------------------------------------------------------------------------------
+
+
+def publish(anchor: StoredAnchor, key: PublicKey, folder: Path) -> Path:
+    """Write the anchor as a file of its own, to be kept where the database's owner cannot reach; return where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"anchor-{anchor.district}-{anchor.day}.json"
+    content = {
+        "document": anchor.document,
+        "hash": anchor.hash,
+        "signature": anchor.signature,
+        "public_key": key.raw.hex(),
+    }
+    unfinished = path.with_suffix(".json.part")
+    unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def read_published(folder: Path) -> tuple[dict[str, list[StoredAnchor]], dict[str, PublicKey]]:
+    """Read published anchors by district, oldest first, with the keys that they name.
+
+    Raises:
+        AnchorInvalid: `anchor_invalid`, naming a file that is none.
+    """
+    found: dict[str, list[StoredAnchor]] = defaultdict(list)
+    keys: dict[str, PublicKey] = {}
+    for path in sorted(folder.glob("anchor-*.json")):
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            anchor = Anchor.model_validate_json(content["document"])
+            key = PublicKey(bytes.fromhex(content["public_key"]))
+            stored = StoredAnchor(
+                district=anchor.district,
+                number=anchor.number,
+                day=anchor.day,
+                document=content["document"],
+                hash=str(content["hash"]),
+                signature=str(content["signature"]),
+                key_id=anchor.key_id,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            raise AnchorInvalid("anchor_invalid", f"不是锚定文件或已损坏:{path}。") from None
+        found[anchor.district].append(stored)
+        keys[key.id] = key
+    return {district: sorted(each, key=lambda one: one.number) for district, each in found.items()}, keys
+
+
+class AnchorKeeper:
+    """Implements `domain.ports.Anchors`: into the table, and into a folder where one is named."""
+
+    def __init__(self, store: AnchorStore, key: SigningKey, folder: Path | None) -> None:
+        self._store = store
+        self._key = key
+        self._folder = folder
+
+    async def anchor(self, district: str, at: datetime) -> Anchored:
+        """Make today's anchor, unless it is there, and publish it."""
+        stored, is_new = await self._store.add_anchor(district, at, self._key)
+        anchor = Anchor.model_validate_json(stored.document)
+        if self._folder is not None and stored.key_id == self._key.public.id:
+            publish(stored, self._key.public, self._folder)
+        ledger = await self._store.ledger_hashes(
+            head.case_id
+            for each in await self._store.anchors(district)
+            for head in Anchor.model_validate_json(each.document).changed
+        )
+        anchors = [Anchor.model_validate_json(each.document) for each in await self._store.anchors(district)]
+        broken = compare_with_ledger(anchors, ledger)
+        return Anchored(
+            district=district,
+            number=anchor.number,
+            day=anchor.day.isoformat(),
+            root=anchor.root,
+            chains=anchor.chains,
+            is_new=is_new,
+            contradicted=tuple(finding.row for finding in broken),
+        )

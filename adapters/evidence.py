@@ -1,0 +1,169 @@
+"""What stands in the database about a case, row by row, as an auditor finds it: nothing is trusted, nothing repaired."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from sqlalchemy import Connection, Insert, select
+
+from adapters.database import Database
+from adapters.projection import READ_MODELS, Step, project
+from adapters.tables import IntakeRow, LedgerRow, Table, TermsRow
+from domain.case import CaseId
+from domain.district import Terms
+from domain.errors import DomainError
+from domain.events import Entry
+from domain.lifecycle import fold
+from domain.verify import ReadModel, StoredRow
+
+Rows = Mapping[str, Sequence[Mapping[str, object]]]
+"""Rows by table, with every value as JSON has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that SQL holds about one case.
+
+    Attributes:
+        terms: the document of the terms, and the digest under which it is kept; empty for a case without intake.
+        started: whether the case's workflow runs, or has run.
+    """
+
+    case_id: CaseId
+    district: str
+    rows: tuple[StoredRow, ...]
+    terms: str
+    terms_id: str
+    started: bool
+    read_models: Rows
+
+
+class EvidenceStore:
+    """Reads for auditors; writes nothing."""
+
+    _database: Database
+
+    async def evidence(self, case_id: CaseId) -> Evidence | None:
+        """Return everything that is held about the case; None when there is nothing at all."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(_evidence, case_id)
+
+    async def cases_called(
+        self, *, district: str | None, called_from: datetime | None, called_before: datetime | None
+    ) -> list[CaseId]:
+        """Return the cases of a half-open period of the call, by intake and by ledger: one may be tampered with."""
+        query = select(IntakeRow.case_id)
+        opening = select(LedgerRow.case_id).where(LedgerRow.sequence == 1)
+        if district is not None:
+            query = query.where(IntakeRow.district == district)
+            opening = opening.where(LedgerRow.case_id.startswith(f"{district}-", autoescape=True))
+        if called_from is not None:
+            query, opening = (
+                query.where(IntakeRow.called_at >= called_from),
+                opening.where(LedgerRow.at >= called_from),
+            )
+        if called_before is not None:
+            query, opening = (
+                query.where(IntakeRow.called_at < called_before),
+                opening.where(LedgerRow.at < called_before),
+            )
+        async with self._database.read() as connection:
+            found = {row.case_id for each in (query, opening) for row in await connection.execute(each)}
+        return [CaseId(case_id) for case_id in sorted(found)]
+
+
+def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
+    ledger = select(LedgerRow).where(LedgerRow.case_id == case_id).order_by(LedgerRow.sequence)
+    rows = tuple(
+        StoredRow(
+            case_id=row.case_id,
+            sequence=row.sequence,
+            at=row.at,
+            kind=row.kind,
+            entry=row.entry,
+            hash=row.hash,
+        )
+        for row in connection.execute(ledger)
+    )
+    taken = connection.execute(
+        select(IntakeRow.district, IntakeRow.started_at, IntakeRow.terms_id, TermsRow.document)
+        .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+        .where(IntakeRow.case_id == case_id)
+    ).one_or_none()
+    read_models = {
+        str(table.__tablename__): [
+            _plain(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+            for row in connection.execute(select(table.__table__).where(table.__table__.c.case_id == case_id))
+        ]
+        for table in READ_MODELS
+    }
+    if not rows and taken is None and not any(read_models.values()):
+        return None
+    return Evidence(
+        case_id=case_id,
+        district=taken.district if taken else case_id.partition("-")[0],
+        rows=rows,
+        terms=taken.document if taken else "",
+        terms_id=taken.terms_id if taken else "",
+        started=taken is not None and taken.started_at is not None,
+        read_models=read_models,
+    )
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, object]:
+    """Return the row with every value as JSON has it, so that a row in a file and one in a table compare."""
+    return {
+        str(name): value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
+
+
+class _Recorder:
+    """Stands where the projection expects a connection, and keeps the rows that it would write."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, object]]] = defaultdict(list)
+
+    def execute(self, statement: object, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Keep what is inserted; a case that is projected from nothing has nothing to delete."""
+        if isinstance(statement, Insert):
+            self.rows[str(statement.table.name)] += [_plain(row) for row in rows]
+
+
+_STATEMENTS = Database("sqlite://")
+"""Only makes the statements that the projection asks for; nothing ever connects to it."""
+
+
+def projected(entries: Sequence[Entry], terms: Terms) -> Rows:
+    """Return what the read models must hold for a case with these entries: the product's own projection says.
+
+    Raises:
+        DomainError: the entries cannot be folded.
+    """
+    recorder = _Recorder()
+    step = Step(before=None, after=fold(entries), entries=entries, terms=terms)
+    project(_STATEMENTS, cast("Connection", recorder), [step])
+    return recorder.rows
+
+
+def read_models_of(entries: Sequence[Entry], terms: Terms, found: Rows) -> list[ReadModel]:
+    """Return the read models of a case as they should be beside as they are; none when the entries do not fold."""
+    try:
+        right = projected(entries, terms)
+    except DomainError:
+        return []
+    return list(_paired(right, found))
+
+
+def _paired(right: Rows, found: Rows) -> Iterator[ReadModel]:
+    for name in sorted({*right, *found}):
+        table = Table.metadata.tables.get(name)
+        if table is not None:
+            yield ReadModel(
+                table=name,
+                keys=tuple(column.name for column in table.primary_key),
+                expected=tuple(right.get(name, ())),
+                found=tuple(found.get(name, ())),
+            )

@@ -1,0 +1,172 @@
+"""A case's whole history from Temporal: every run of its chain, with payloads as the data converter's codec reads them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.message import Message
+from temporalio.api.common.v1 import Header, Payload, SearchAttributes
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowHistory
+from temporalio.converter import PayloadCodec
+from temporalio.service import RPCError, RPCStatusCode
+
+_WITHIN = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHistory:
+    """One run of a workflow.
+
+    Attributes:
+        name: the name of its file in a bundle.
+    """
+
+    name: str
+    history: WorkflowHistory
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has come to its end, whatever that was."""
+        return _is_over(self.history.events)
+
+    def to_json(self) -> bytes:
+        """Return it as the Temporal command line writes it (`temporal workflow show --output json`)."""
+        return self.history.to_json().encode()
+
+
+class HistoryIncomplete(Exception):
+    """A run of the chain is no longer there: the retention of the namespace has passed."""
+
+
+async def fetch_runs(client: Client, workflow_id: str) -> list[RunHistory]:
+    """Return every run of the workflow, oldest first; none when Temporal does not know it (any more).
+
+    Runs that continue one another name the run before. A run that was started anew on carried state does not: those
+    are looked up by workflow id.
+
+    Raises:
+        HistoryIncomplete: an earlier run is gone.
+        RPCError: Temporal is away.
+    """
+    newest = await _events(client, workflow_id, None)
+    if not newest:
+        return []
+    found = [newest]
+    while before := _run_before(found[0]):
+        found.insert(0, await _earlier(client, workflow_id, before))
+    if _is_carried(found[0]):
+        found = await _listed(client, workflow_id, found)
+    codec = client.data_converter.payload_codec
+    if codec is not None:
+        for events in found:
+            await _decode(events, codec)
+    return [
+        RunHistory(name=_file_name(number, events), history=WorkflowHistory(workflow_id, events))
+        for number, events in enumerate(found, start=1)
+    ]
+
+
+def read_run(name: str, workflow_id: str, text: str) -> RunHistory:
+    """Read a run from a file of the Temporal command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return RunHistory(name=name, history=WorkflowHistory.from_json(workflow_id, text))
+    except Exception as error:  # the SDK and protobuf raise what they please for a file that is none
+        raise ValueError(name) from error
+
+
+async def _events(client: Client, workflow_id: str, run_id: str | None) -> list[HistoryEvent]:
+    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+    try:
+        return list((await handle.fetch_history(rpc_timeout=_WITHIN)).events)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return []
+        raise
+
+
+async def _earlier(client: Client, workflow_id: str, run_id: str) -> list[HistoryEvent]:
+    events = await _events(client, workflow_id, run_id)
+    if not events:
+        raise HistoryIncomplete(run_id)
+    return events
+
+
+async def _listed(
+    client: Client, workflow_id: str, known: list[list[HistoryEvent]]
+) -> list[list[HistoryEvent]]:
+    """Add the runs that are found by workflow id only."""
+    runs = {_run_id(events): events for events in known}
+    async for listed in client.list_workflows(f'WorkflowId = "{workflow_id}"'):
+        if listed.run_id not in runs:
+            events = await _earlier(client, workflow_id, listed.run_id)
+            runs.setdefault(_run_id(events), events)
+    return sorted(runs.values(), key=lambda events: events[0].event_time.ToNanoseconds())
+
+
+def _run_id(events: Sequence[HistoryEvent]) -> str:
+    return str(events[0].workflow_execution_started_event_attributes.original_execution_run_id)
+
+
+def _run_before(events: Sequence[HistoryEvent]) -> str:
+    return str(events[0].workflow_execution_started_event_attributes.continued_execution_run_id)
+
+
+def _is_carried(events: Sequence[HistoryEvent]) -> bool:
+    """Whether the run goes on from another; what is encrypted may be, and is looked up."""
+    for payload in events[0].workflow_execution_started_event_attributes.input.payloads:
+        try:
+            start = json.loads(payload.data)
+        except ValueError:
+            return True
+        if isinstance(start, dict) and start.get("carried"):
+            return True
+    return False
+
+
+def _file_name(number: int, events: Sequence[HistoryEvent]) -> str:
+    return f"history-{number}-{_run_id(events)}.json"
+
+
+_OVER = (
+    "workflow_execution_completed_event_attributes",
+    "workflow_execution_failed_event_attributes",
+    "workflow_execution_timed_out_event_attributes",
+    "workflow_execution_canceled_event_attributes",
+    "workflow_execution_terminated_event_attributes",
+)
+
+
+def _is_over(events: Sequence[HistoryEvent]) -> bool:
+    return bool(events) and events[-1].WhichOneof("attributes") in _OVER
+
+
+async def _decode(events: Sequence[HistoryEvent], codec: PayloadCodec) -> None:
+    """Replace every payload by what the codec reads; codecs leave alone what they did not write."""
+    for event in events:
+        for payload in list(_payloads(event)):
+            (decoded,) = await codec.decode([payload])
+            payload.CopyFrom(decoded)
+
+
+def _payloads(message: Message) -> Iterator[Payload]:
+    """Yield every payload in a message; search attributes and headers are never encoded."""
+    if isinstance(message, Payload):
+        yield message
+        return
+    if isinstance(message, SearchAttributes | Header):
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            each = value.values() if field.message_type.fields_by_name["value"].message_type else ()
+        else:
+            each = value if not isinstance(value, Message) else (value,)
+        for inner in each:
+            yield from _payloads(inner)

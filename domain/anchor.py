@@ -1,0 +1,276 @@
+"""Anchors: one root over all chains of a district, day by day, so that a whole case that goes missing is noticed.
+
+The tree is that of RFC 6962 §2.1 over SHA-256: leaves and nodes are hashed with different prefixes, so that neither
+can pass for the other. A leaf is the head of one case's chain. An anchor holds the heads that changed since the one
+before and binds it by its hash; the heads of all earlier anchors stay, so that a case can never leave the tree.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+from domain.audit import GENESIS
+from domain.calendar import Moment
+from domain.case import CaseId, Value
+from domain.verify import Check, Finding
+
+FORMAT: Literal["shaodao-anchor-1"] = "shaodao-anchor-1"
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """Return the hash of a leaf."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def root_of(leaves: Sequence[bytes]) -> bytes:
+    """Return the root over these leaf hashes; of none, the hash of nothing."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    level = list(leaves)
+    while len(level) > 1:  # pairing from the left and lifting an odd last one gives the tree of RFC 6962
+        paired = [node_hash(level[place], level[place + 1]) for place in range(0, len(level) - 1, 2)]
+        level = [*paired, level[-1]] if len(level) % 2 else paired
+    return level[0]
+
+
+def inclusion_proof(leaves: Sequence[bytes], place: int) -> list[bytes]:
+    """Return the hashes that lead from the leaf at this place to the root, lowest first.
+
+    Raises:
+        IndexError: there is no such leaf.
+    """
+    if not 0 <= place < len(leaves):
+        raise IndexError(place)
+    proof, level = [], list(leaves)
+    while len(level) > 1:
+        sibling = place ^ 1
+        if sibling < len(level):
+            proof.append(level[sibling])
+        paired = [node_hash(level[each], level[each + 1]) for each in range(0, len(level) - 1, 2)]
+        level = [*paired, level[-1]] if len(level) % 2 else paired
+        place //= 2
+    return proof
+
+
+def is_included(leaf: bytes, place: int, count: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Whether the leaf hash stands at this place of a tree of so many leaves with this root."""
+    if not 0 <= place < count:
+        return False
+    last, left = count - 1, list(proof)
+    while last:
+        if place % 2 or place < last:
+            if not left:
+                return False
+            sibling = left.pop(0)
+            leaf = node_hash(sibling, leaf) if place % 2 else node_hash(leaf, sibling)
+        place, last = place // 2, last // 2
+    return not left and leaf == root
+
+
+class Head(Value):
+    """How far one case's chain reached: the sequence number and hash of its newest entry."""
+
+    case_id: CaseId
+    sequence: int
+    hash: str
+
+    def leaf(self) -> bytes:
+        """Return the leaf's hash."""
+        return leaf_hash(_canonical([self.case_id, self.sequence, self.hash]).encode())
+
+
+class Anchor(Value):
+    """What is signed and published.
+
+    Attributes:
+        number: 1 for a district's first, then without gaps.
+        day: the local day that it was made on; one a day.
+        chains: how many cases the tree holds.
+        root: in lower-case hexadecimal, over all heads in the order of case ids.
+        changed: the heads that are new or have moved since the anchor before.
+        previous: hash of the anchor before; 64 zeros for the first.
+        key_id: of the key that signed it.
+    """
+
+    format: Literal["shaodao-anchor-1"] = FORMAT
+    district: str
+    number: int
+    day: date
+    at: Moment
+    chains: int
+    root: str
+    changed: tuple[Head, ...]
+    previous: str
+    key_id: str
+
+    def text(self) -> str:
+        """Return the one JSON text that is hashed and signed."""
+        return _canonical(self.model_dump(mode="json"))
+
+
+def _canonical(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnchor:
+    """An anchor as it stands, in the table or in a published file.
+
+    Attributes:
+        hash: SHA-256 of the text, in lower-case hexadecimal.
+        signature: over the text, in lower-case hexadecimal.
+    """
+
+    district: str
+    number: int
+    day: date
+    document: str
+    hash: str
+    signature: str
+    key_id: str
+
+
+def make(
+    district: str,
+    heads: Iterable[Head],
+    before: Sequence[Anchor],
+    *,
+    day: date,
+    at: Moment,
+    key_id: str,
+) -> Anchor:
+    """Return the next anchor over these heads.
+
+    Args:
+        before: all anchors of the district so far, in order.
+    """
+    known = heads_of(before)
+    changed = tuple(
+        head for head in sorted(heads, key=lambda each: each.case_id) if known.get(head.case_id) != head
+    )
+    known |= {head.case_id: head for head in changed}
+    return Anchor(
+        district=district,
+        number=len(before) + 1,
+        day=day,
+        at=at,
+        chains=len(known),
+        root=root_over(known).hex(),
+        changed=changed,
+        previous=digest(before[-1].text()) if before else GENESIS,
+        key_id=key_id,
+    )
+
+
+def digest(text: str) -> str:
+    """Return the hash by which an anchor is bound into the next."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def heads_of(anchors: Iterable[Anchor]) -> dict[CaseId, Head]:
+    """Return every case's head as of the last of these anchors."""
+    return {head.case_id: head for anchor in anchors for head in anchor.changed}
+
+
+def root_over(heads: Mapping[CaseId, Head]) -> bytes:
+    """Return the root over these heads, in the order of case ids."""
+    return root_of([heads[case_id].leaf() for case_id in sorted(heads)])
+
+
+# --- checking ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class AnchorChain:
+    """The anchors of one district, read, and what is wrong with them."""
+
+    anchors: list[Anchor] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def _found(code: str, table: str, row: str, column: str, detail: str, *, proven: bool = True) -> Finding:
+    return Finding(
+        check=Check.ANCHORS, code=code, table=table, row=row, field=column, detail=detail, proven=proven
+    )
+
+
+def read_anchors(stored: Sequence[StoredAnchor], *, table: str = "anchors") -> AnchorChain:
+    """Read a district's anchors in order and check that they are one whole chain with the roots they name."""
+    chain = AnchorChain()
+    known: dict[CaseId, bytes] = {}
+    previous = GENESIS
+    for number, each in enumerate(stored, start=1):
+        row = f"第{each.number}号({each.day})"
+        try:
+            anchor = Anchor.model_validate_json(each.document)
+        except ValueError:
+            chain.findings.append(_found("anchor_unreadable", table, row, "document", "锚定原文无法读取。"))
+            previous = each.hash
+            continue
+        known |= {head.case_id: head.leaf() for head in anchor.changed}
+        chain.findings += _anchor(anchor, each, number, previous, known, table, row)
+        chain.anchors.append(anchor)
+        previous = each.hash
+    return chain
+
+
+def _anchor(
+    anchor: Anchor,
+    stored: StoredAnchor,
+    number: int,
+    previous: str,
+    known: Mapping[CaseId, bytes],
+    table: str,
+    row: str,
+) -> Iterator[Finding]:
+    root = root_of([known[case_id] for case_id in sorted(known)]).hex()
+    checks = {
+        "number": anchor.number == stored.number == number,
+        "district": anchor.district == stored.district,
+        "day": anchor.day == stored.day,
+        "key_id": anchor.key_id == stored.key_id,
+        "document": anchor.text() == stored.document,
+        "hash": stored.hash == digest(stored.document),
+        "previous": anchor.previous == previous,
+        "chains": anchor.chains == len(known),
+        "root": anchor.root == root,
+    }
+    for column, good in checks.items():
+        if not good:
+            yield _found("anchor_differs", table, row, column, "锚定记录被改动、删除、插入或调换。")
+
+
+def compare_with_ledger(
+    anchors: Iterable[Anchor], ledger: Mapping[str, Mapping[int, str]], *, table: str = "ledger"
+) -> list[Finding]:
+    """Hold the present ledger against every head that was ever anchored; each case is named once.
+
+    Args:
+        ledger: hashes by case and sequence number, as they stand now.
+    """
+    findings: dict[str, Finding] = {}
+    for anchor in anchors:
+        when = f"{anchor.day} 第{anchor.number}号锚定"
+        for head in anchor.changed:
+            held = ledger.get(head.case_id, {})
+            stands = held.get(head.sequence)
+            if stands == head.hash or head.case_id in findings:
+                continue
+            if not held:
+                code, row, detail = "case_deleted", "", f"整案被删除:{when}时有 {head.sequence} 条记录。"
+            elif stands is None:
+                code, row = "chain_cut", f"第{head.sequence}条"
+                detail = f"台账被截短:{when}时有 {head.sequence} 条,现有 {len(held)} 条。"
+            else:
+                code, row = "chain_rewritten", f"第{head.sequence}条"
+                detail = f"台账在{when}之后被改写。"
+            findings[head.case_id] = _found(code, table, f"案件 {head.case_id} {row}".strip(), "", detail)
+    return list(findings.values())

@@ -1,0 +1,334 @@
+"""What `shaodao audit` does: export, verify and anchor, straight from store and Temporal, one printed line a check."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import typer
+from temporalio.client import Client
+
+from adapters import anchors as published
+from adapters.bundle import BundleInvalid, open_bundle
+from adapters.settings import Settings
+from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
+from adapters.store import Store
+from adapters.temporal import connect
+from domain import anchor as anchoring
+from domain.calendar import SHANGHAI
+from domain.case import CaseId
+from domain.errors import DomainError
+from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
+from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
+from starter.local import use_data
+
+_CHUNK = 40
+_WORTH_A_PROCESS = 60
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which cases: those that are named, and those called within a half-open period in a district."""
+
+    cases: tuple[str, ...] = ()
+    called_from: datetime | None = None
+    called_before: datetime | None = None
+    district: str | None = None
+
+    @property
+    def by_query(self) -> bool:
+        """Whether cases are looked up, and not only named."""
+        return self.called_from is not None or (self.district is not None and not self.cases)
+
+
+# --- export ------------------------------------------------------------------------------------------------
+
+
+async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
+    """Write a bundle a case; return the exit status."""
+    key, failed = signing_key(), 0
+    out.mkdir(parents=True, exist_ok=True)
+    async with _open() as (store, client):
+        case_ids = await _case_ids(store, wanted)
+        for case_id in case_ids:
+            try:
+                gathered = await gather(store, client, case_id)
+                content = bundle_of(gathered, key, digest=digest)
+            except (DomainError, ValueError) as error:
+                failed += 1
+                detail = error.detail if isinstance(error, DomainError) else "台账或政策无法读取"
+                _say(f"✗ {case_id}:{detail};请先执行 shaodao audit verify {case_id}。")
+                continue
+            path = out / f"{case_id}.zip"
+            path.write_bytes(content)
+            _say(f"✓ {path}({len(gathered.evidence.rows)} 条记录,{len(content):,} 字节)")
+            if gathered.gap:
+                failed += 1
+                _say(f"  ? {gathered.gap}")
+    _say(f"共处理 {len(case_ids)} 件。" if case_ids else "没有符合条件的案件。")
+    return 2 if failed else 0
+
+
+# --- verify ------------------------------------------------------------------------------------------------
+
+
+def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) -> int:
+    """Judge a bundle, print, and return the exit status."""
+    _say(f"审计包 {path}")
+    try:
+        bundle = open_bundle(path.read_bytes())
+    except OSError:
+        _say("  ? 文件无法读取,请核对路径。")
+        return 2
+    except BundleInvalid as invalid:
+        _say(f"  ✗ {invalid.detail}")
+        return 1
+    manifest = bundle.manifest
+    _say(f"  案件 {manifest.case_id},{manifest.exported_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M:%S} 导出")
+    return _print(asyncio.run(judge_bundle(bundle, pinned=pinned, attachments=attachments)))
+
+
+def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
+    """Judge cases as store and Temporal have them, print, and return the exit status."""
+    case_ids = asyncio.run(_looked_up(wanted))
+    if not case_ids:
+        _say("没有符合条件的案件。")
+        return 2
+    statuses = []
+    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments):
+        _say(f"案件 {case_id}")
+        statuses.append(_print(verdicts))
+    if len(case_ids) > 1:
+        _say(
+            f"共核验 {len(case_ids)} 件:无误 {statuses.count(0)},有误 {statuses.count(1)},"
+            f"部分无法核验 {statuses.count(2)}。"
+        )
+    return worst(statuses)
+
+
+async def _looked_up(wanted: Wanted) -> list[CaseId]:
+    store = Store(Settings().database_url)
+    try:
+        return await _case_ids(store, wanted)
+    finally:
+        await store.close()
+
+
+def verify_many(
+    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None
+) -> Iterable[tuple[CaseId, list[Verdict]]]:
+    """Judge many cases, in several processes: replaying is bound to one core each."""
+    size = min(_CHUNK, -(-len(case_ids) // jobs)) or 1
+    chunks = [case_ids[start : start + size] for start in range(0, len(case_ids), size)]
+    if jobs == 1 or len(case_ids) < _WORTH_A_PROCESS:
+        for chunk in chunks:
+            yield from _verify_chunk(chunk, attachments)
+        return
+    spawned = multiprocessing.get_context("spawn")  # a fork would share the client's threads
+    with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=spawned) as pool:
+        for judged in pool.map(_verify_chunk, chunks, [attachments] * len(chunks)):
+            yield from judged
+
+
+def _verify_chunk(case_ids: Sequence[CaseId], attachments: Path | None) -> list[tuple[CaseId, list[Verdict]]]:
+    return asyncio.run(_verify_some(case_ids, attachments))
+
+
+async def _verify_some(
+    case_ids: Sequence[CaseId], attachments: Path | None
+) -> list[tuple[CaseId, list[Verdict]]]:
+    async with _open() as (store, client):
+        judged = await verify_cases(store, client, case_ids)
+        if attachments is not None:
+            for case_id, verdicts in judged:
+                evidence = await store.evidence(case_id)
+                entries = read_chain(case_id, evidence.rows).entries if evidence else []
+                verdicts.append(judge_attachments(entries, attachments))
+        return judged
+
+
+def _print(verdicts: Sequence[Verdict]) -> int:
+    for verdict in verdicts:
+        mark = "✓✗?"[verdict.status]
+        note = f"({verdict.note})" if verdict.note else ""
+        _say(f"  {mark} {CHECKS[verdict.check]}{note}")
+        for finding in verdict.findings[:_SHOWN]:
+            kind = "✗" if finding.proven else "?"
+            _say(f"      {kind} [{finding.code}] {finding.place}:{finding.detail}")
+        if len(verdict.findings) > _SHOWN:
+            _say(f"      ……另有 {len(verdict.findings) - _SHOWN} 处")
+    return status_of(verdicts)
+
+
+# --- anchors -----------------------------------------------------------------------------------------------
+
+
+async def anchor(district: str | None, day: date | None, out: Path | None) -> None:
+    """Anchor a district, or all, and publish; or publish the anchor of an earlier day again."""
+    key = signing_key()
+    out = out or Settings().anchor_dir
+    async with _open(temporal=False) as (store, _):
+        for code in [district] if district else [each.code for each in await store.districts()]:
+            if day is None:
+                stored, is_new = await store.add_anchor(code, datetime.now(UTC), key)
+            else:
+                found = [each for each in await store.anchors(code) if each.day == day]
+                if not found:
+                    detail = f"{code} 在 {day} 没有锚定;锚定只对当下有效,不能补做过去的。"
+                    raise published.AnchorInvalid("anchor_missing", detail)
+                stored, is_new = found[0], False
+            made = anchoring.Anchor.model_validate_json(stored.document)
+            _say(
+                f"✓ {code} {made.day} 第{made.number}号{'' if is_new else '(当日已有)'}:"
+                f"{made.chains} 件,根哈希 {made.root}"
+            )
+            if out is not None and stored.key_id != key.public.id:
+                _say(f"  ? 该锚定由另一密钥 {stored.key_id} 签名,未重新发布。")
+            elif out is not None:
+                _say(f"  已发布:{published.publish(stored, key.public, out)}")
+
+
+async def verify_anchors(district: str | None, folder: Path | None, pinned: PublicKey | None) -> int:
+    """Hold the present ledgers against all anchors, print, and return the exit status."""
+    keys = {pinned.id: pinned} if pinned else _own_key()
+    files: Mapping[str, Sequence[anchoring.StoredAnchor]] = {}
+    if folder is not None:
+        files, named = published.read_published(folder)
+        keys = keys or named
+    statuses = []
+    async with _open(temporal=False) as (store, _):
+        codes = {each.code for each in await store.districts()} | set(files)
+        for code in [district] if district else sorted(codes):
+            _say(f"区(市) {code}")
+            statuses.append(_print([await judge_anchors(store, code, files.get(code), keys)]))
+    return worst(statuses or [2])
+
+
+async def judge_anchors(
+    store: Store,
+    district: str,
+    files: Sequence[anchoring.StoredAnchor] | None,
+    keys: Mapping[str, PublicKey],
+) -> Verdict:
+    """Hold a district's present ledger against its anchors: the table's, and published files where there are any."""
+    stored = await store.anchors(district)
+    findings: list[Finding] = []
+    anchors: list[anchoring.Anchor] = []
+    for table, some in (("anchors", stored), ("锚定文件", files or [])):
+        chain = anchoring.read_anchors(some, table=table)
+        findings += chain.findings + published.check_signatures(some, keys, table=table)
+        anchors += chain.anchors
+    findings += _published_and_gone(stored, files or [])
+    ledger = await store.ledger_hashes(head.case_id for each in anchors for head in each.changed)
+    findings += anchoring.compare_with_ledger(anchors, ledger)
+    if not anchors:
+        findings.append(
+            Finding(
+                check=Check.ANCHORS,
+                code="no_anchor",
+                table="anchors",
+                detail="尚无任何锚定(每日零时十分一次)。",
+                proven=False,
+            )
+        )
+    note = f"{len(stored)} 次锚定" + (f",{len(files)} 个已发布文件" if files else "") + f",{len(ledger)} 件"
+    return Verdict(check=Check.ANCHORS, findings=tuple(findings), note=note)
+
+
+def _published_and_gone(
+    stored: Sequence[anchoring.StoredAnchor], files: Sequence[anchoring.StoredAnchor]
+) -> list[Finding]:
+    held = {each.number: each.hash for each in stored}
+    return [
+        Finding(
+            check=Check.ANCHORS,
+            code="anchor_gone" if each.number not in held else "anchor_changed",
+            table="anchors",
+            row=f"第{each.number}号({each.day})",
+            detail="已发布的锚定在数据库中不存在或已被改动。",
+        )
+        for each in files
+        if held.get(each.number) != each.hash
+    ]
+
+
+# --- keys --------------------------------------------------------------------------------------------------
+
+
+def signing_key() -> SigningKey:
+    """Return the key of the settings.
+
+    Raises:
+        AuditKeyInvalid: there is none, or it cannot be read.
+    """
+    named = Settings().audit_key
+    if named is None:
+        detail = "未设置 SHAODAO_AUDIT_KEY;可用 shaodao audit key --new 文件 生成。"
+        raise AuditKeyInvalid("audit_key_missing", detail)
+    return SigningKey.load(named.get_secret_value())
+
+
+def new_key(path: Path) -> SigningKey:
+    """Make a key and keep it in a new file.
+
+    Raises:
+        AuditKeyInvalid: the file is there already, or cannot be written.
+    """
+    try:
+        SigningKey.new().write_new(path)
+    except OSError:
+        raise AuditKeyInvalid("audit_key_invalid", f"{path} 已存在或无法写入;密钥从不覆盖。") from None
+    return SigningKey.load(str(path))
+
+
+def _own_key() -> dict[str, PublicKey]:
+    named = Settings().audit_key
+    if named is None:
+        return {}
+    key = SigningKey.load(named.get_secret_value()).public
+    return {key.id: key}
+
+
+# --- what they share ---------------------------------------------------------------------------------------
+
+
+def use(data: Path) -> None:
+    """Take database and keys from an embedded stack's folder, unless the environment names others."""
+    use_data(data)
+    if (data / KEY_FILE).exists():
+        os.environ.setdefault("SHAODAO_AUDIT_KEY", str((data / KEY_FILE).resolve()))
+        os.environ.setdefault("SHAODAO_ANCHOR_DIR", str((data / "anchors").resolve()))
+
+
+@contextlib.asynccontextmanager
+async def _open(*, temporal: bool = True) -> AsyncIterator[tuple[Store, Client | None]]:
+    store = Store(Settings().database_url)
+    try:
+        yield store, await connect() if temporal else None
+    finally:
+        await store.close()
+
+
+async def _case_ids(store: Store, wanted: Wanted) -> list[CaseId]:
+    named = [CaseId(case_id) for case_id in wanted.cases]
+    if not wanted.by_query:
+        return named
+    found = await store.cases_called(
+        district=wanted.district, called_from=wanted.called_from, called_before=wanted.called_before
+    )
+    return [*named, *(case_id for case_id in found if case_id not in named)]
+
+
+def worst(statuses: Sequence[int]) -> int:
+    """Return the exit status of many: what is wrong weighs more than what could not be checked."""
+    return 1 if 1 in statuses else max(statuses, default=0)
+
+
+def _say(line: str) -> None:
+    typer.echo(line)

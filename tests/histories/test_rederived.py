@@ -1,0 +1,50 @@
+"""What every recorded history decides is, byte for byte, what it decided when it was recorded: its receipts say so."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapters.histories import read_run
+from domain import audit, verify
+from starter.replay import replay
+
+HISTORIES = sorted(Path(__file__).parent.glob("*.json"))
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
+async def test_the_entries_of_a_recorded_history_have_the_hashes_that_its_receipts_name(file: Path) -> None:
+    (run,) = await replay([read_run(file.name, f"case/{file.stem}", file.read_text())])
+    assert run.failure == ""
+    assert run.start is not None
+    hashes = {entry.sequence: entry.hash for entry in run.entries}
+    assert run.receipts[-1][2] == run.entries[-1].hash
+    assert all(hashes[sequence] == said for _, sequence, said in run.receipts)
+    assert {sequence for _, sequence, _ in run.receipts} >= {len(hashes)}
+    assert run.unrecorded == 0
+    audit.check_chain(run.entries)
+    assert verify.derive([run]).findings == []
+    assert verify.check_clocks(run.entries, run.start.terms) == []
+
+
+async def test_a_receipt_that_was_changed_in_a_recorded_history_is_noticed() -> None:
+    file = next(each for each in HISTORIES if each.stem.endswith("straight"))
+    (run,) = await replay([read_run(file.name, "case/x", file.read_text())])
+    event, sequence, said = run.receipts[3]
+    forged = tuple(
+        (event, sequence, "0" * 64) if each == (event, sequence, said) else each for each in run.receipts
+    )
+    assert verify.derive([replace(run, receipts=forged)]).findings
+
+
+async def test_a_run_that_no_worker_has_taken_up_yet_has_decided_only_what_it_was_started_with() -> None:
+    content = json.loads(next(each for each in HISTORIES if each.stem.endswith("straight")).read_text())
+    for kept in (1, 2, 3):
+        begun = json.dumps({"events": content["events"][:kept]})
+        (run,) = await replay([read_run("begun", "case/x", begun)])
+        assert run.failure == ""
+        assert [entry.sequence for entry in run.entries] == [1]
+        assert (run.unrecorded, run.ended) == (1, False)
+    (nothing,) = await replay([read_run("nothing", "case/x", '{"events": []}')])
+    assert nothing.failure

@@ -1,0 +1,575 @@
+"""Auditing what stands: real Temporal, real databases, and somebody who owns the database and drops the triggers."""
+
+import asyncio
+import base64
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+from temporalio.api.common.v1 import Payload
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
+from temporalio.testing import WorkflowEnvironment
+
+from adapters.anchors import AnchorInvalid, AnchorKeeper, read_published
+from adapters.bundle import open_bundle
+from adapters.histories import fetch_runs
+from adapters.signing import SigningKey
+from adapters.store import Store
+from adapters.tables import Table, TermsRow
+from domain import verify
+from domain.anchor import Anchor, Head, is_included
+from domain.case import CaseId
+from domain.ports import CaseStart, Contact, Intake
+from domain.verify import Check, Verdict, status_of
+from starter import schedules
+from starter.audit_runs import judge_anchors
+from starter.auditor import judge_bundle, verify_cases
+from starter.replay import replay
+from tests.conftest import BIN
+from tests.records import Kept, late, renamed, rows, straight
+from tests.sample import district, shanghai
+from tests.starter.conftest import House, open_house
+from tests.workflows.cases import Cases
+from worker import create_worker
+from workflows import names
+
+KEY = SigningKey.new()
+
+
+async def verdicts(house: House, case_id: str) -> list[Verdict]:
+    ((_, found),) = await verify_cases(house.store, house.doors.cases.client, [CaseId(case_id)])
+    return found
+
+
+def found(judged: list[Verdict]) -> set[tuple[str, str, str, str]]:
+    return {(each.code, each.table, each.row, each.field) for verdict in judged for each in verdict.findings}
+
+
+async def tamper(store: Store, *statements: str) -> None:
+    """Do what somebody can who owns the database: without the triggers."""
+    async with store._database.write() as connection:
+        for table in ("ledger", "anchors"):
+            for change in ("update", "delete"):
+                name = (
+                    f"{table}_append_only_{change}" if store._database.is_sqlite else f"{table}_append_only"
+                )
+                on = "" if store._database.is_sqlite else f" ON {table}"
+                await connection.execute(text(f"DROP TRIGGER IF EXISTS {name}{on}"))
+        for statement in statements:
+            done = await connection.execute(text(statement.replace(":", r"\:")))
+            assert done.rowcount > 0, statement
+
+
+@pytest.fixture
+async def closed(either_house: House) -> tuple[House, str]:
+    """A case that went all the way, with an attachment."""
+    case_id = await either_house.call(attachments=[{"name": "照片.jpg", "sha256": "0" * 64, "size": 1}])
+    await either_house.until_done(case_id, "ecology")
+    await either_house.rate(case_id, "ecology")
+    return either_house, case_id
+
+
+async def test_a_case_as_it_runs_and_when_it_has_ended_is_proven(either_house: House) -> None:
+    house = either_house
+    case_id = await house.call()
+    assert status_of(await verdicts(house, case_id)) == 0
+    await house.until_done(case_id, "ecology")
+    judged = await verdicts(house, case_id)
+    assert found(judged) == set()
+    assert [verdict.check for verdict in judged] == [
+        Check.CHAIN,
+        Check.HISTORY,
+        Check.READ_MODELS,
+        Check.CLOCKS,
+    ]
+    await house.rate(case_id, "ecology")
+    assert found(await verdicts(house, case_id)) == set()
+
+
+TAMPERINGS = {
+    "a case's stage": (
+        "UPDATE cases SET stage = 'cancelled' WHERE case_id = '{case}'",
+        ("column_differs", "cases", "{case}", "stage"),
+    ),
+    "an assignment's status": (
+        "UPDATE assignments SET status = 'done' WHERE case_id = '{case}'",
+        ("column_differs", "assignments", "{case}/ecology", "status"),
+    ),
+    "a clock's due moment": (
+        "UPDATE clocks SET due_at = '2030-01-01 00:00:00' WHERE case_id = '{case}' AND kind = 'sign'",
+        ("column_differs", "clocks", "{case}/sign/ecology/1", "due_at"),
+    ),
+    "a sentence": (
+        "UPDATE timeline SET text = '' WHERE case_id = '{case}' AND sequence = 3",
+        ("column_differs", "timeline", "{case}/3", "text"),
+    ),
+    "a row of the timeline gone": (
+        "DELETE FROM timeline WHERE case_id = '{case}' AND sequence = 3",
+        ("row_missing", "timeline", "{case}/3", ""),
+    ),
+    "a ledger row gone": (
+        "DELETE FROM ledger WHERE case_id = '{case}' AND sequence = 4",
+        ("row_missing", "ledger", "第4条", ""),
+    ),
+    "the newest ledger row gone": (
+        "DELETE FROM ledger WHERE case_id = '{case}' AND kind = 'closed'",
+        ("missing_in_ledger", "ledger", "第9条", ""),
+    ),
+    "a hash": (
+        "UPDATE ledger SET hash = '{zeros}' WHERE case_id = '{case}' AND sequence = 2",
+        ("hash_mismatch", "ledger", "第2条", "hash"),
+    ),
+    "a moment": (
+        "UPDATE ledger SET at = '2020-01-01 00:00:00' WHERE case_id = '{case}' AND sequence = 5",
+        ("column_differs", "ledger", "第5条", "at"),
+    ),
+    "a name in a text": (
+        "UPDATE ledger SET entry = replace(entry, '王示例', '李示例') WHERE case_id = '{case}' AND sequence = 4",
+        ("hash_mismatch", "ledger", "第4条", "entry"),
+    ),
+    "the terms": (
+        "UPDATE terms SET document = replace(document, 'sample-1', 'sample-2')",
+        ("terms_differ", "terms", "", "document"),
+    ),
+}
+
+
+async def test_every_row_that_is_tampered_with_in_either_database_is_named(closed: tuple[House, str]) -> None:
+    house, case_id = closed
+    assert found(await verdicts(house, case_id)) == set()
+    for what, (statement, place) in TAMPERINGS.items():
+        before = await copied(house.store)
+        await tamper(house.store, statement.format(case=case_id, zeros="0" * 64))
+        wanted = tuple(part.format(case=case_id) for part in place)
+        assert wanted in found(await verdicts(house, case_id)), what
+        await restored(house.store, before)
+    assert found(await verdicts(house, case_id)) == set()
+
+
+_HELD = ("cases", "assignments", "clocks", "timeline", "ledger")
+
+
+async def copied(store: Store) -> dict[str, list[dict[str, Any]]]:
+    async with store._database.read() as connection:
+        return {
+            name: [
+                dict(row._mapping) for row in await connection.execute(select(*Table.metadata.tables[name].c))
+            ]
+            for name in (*_HELD, "terms")
+        }
+
+
+async def restored(store: Store, rows: dict[str, list[dict[str, Any]]]) -> None:
+    """Put back what was there, so that one tampering is not seen in the next."""
+    async with store._database.write() as connection:
+        for name in _HELD:
+            await connection.execute(delete(Table.metadata.tables[name]))
+            await connection.execute(insert(Table.metadata.tables[name]), rows[name])
+        for row in rows["terms"]:
+            await connection.execute(
+                update(TermsRow).where(TermsRow.id == row["id"]).values(document=row["document"])
+            )
+
+
+def gone(case_id: str) -> list[str]:
+    """Return what deletes every trace of a case."""
+    return [
+        f"DELETE FROM {table} WHERE case_id = '{case_id}'"  # noqa: S608 - a test's own names
+        for table in (*_HELD, "intake")
+    ]
+
+
+async def test_a_case_deleted_from_the_whole_database_is_noticed_by_its_history_and_by_its_anchor(
+    closed: tuple[House, str], tmp_path: Path
+) -> None:
+    house, case_id = closed
+    other = await house.call()
+    keeper = AnchorKeeper(house.store, KEY, tmp_path)
+    made = await keeper.anchor("sample", datetime.now(UTC))
+    assert (made.number, made.chains, made.is_new, made.contradicted) == (1, 2, True, ())
+    keys = {KEY.public.id: KEY.public}
+    files, named = read_published(tmp_path)
+    assert named.keys() == keys.keys()
+    assert (await judge_anchors(house.store, "sample", files["sample"], keys)).status == 0
+    await tamper(house.store, *gone(case_id))
+    verdict = await judge_anchors(house.store, "sample", None, keys)
+    assert [(each.code, each.row) for each in verdict.findings] == [("case_deleted", f"案件 {case_id}")]
+    assert "missing_in_ledger" in {code for code, *_ in found(await verdicts(house, case_id))}
+    assert (await keeper.anchor("sample", datetime.now(UTC))).contradicted == (f"案件 {case_id}",)
+    await tamper(
+        house.store, "DELETE FROM anchors"
+    )  # who deletes the anchors, too, cannot reach what is published
+    verdict = await judge_anchors(house.store, "sample", files["sample"], keys)
+    assert {each.code for each in verdict.findings} == {"anchor_gone", "case_deleted"}
+    assert status_of(await verdicts(house, other)) == 0
+
+
+async def test_the_ledger_and_the_anchors_refuse_change(store: Store) -> None:
+    await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
+    for statement in (
+        "UPDATE anchors SET hash = ''",
+        "DELETE FROM anchors",
+    ):
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with store._database.write() as connection:
+                await connection.execute(text(statement))
+
+
+async def taken(store: Store, play: Kept) -> None:
+    start = CaseStart(opened=play.entries[0], terms=play.terms)
+    intake = Intake(start=start, contact=Contact(), key="", body_digest="")
+    await store.take_call(intake, person="town-officer", status=201, body="{}")
+    await store.record(play.entries)
+
+
+def another(play: Kept, case_id: str) -> Kept:
+    play.entries = renamed(play, case_id)
+    play.state = play.state.model_copy(update={"case_id": case_id})
+    return play
+
+
+async def test_a_district_is_anchored_once_a_day_and_each_anchor_binds_the_one_before(
+    store: Store, tmp_path: Path
+) -> None:
+    keeper = AnchorKeeper(store, KEY, tmp_path)
+    first_night = shanghai("2026-03-06 00:10")
+    await taken(store, another(straight(), "sample-20260304-000001"))
+    first = await keeper.anchor("sample", first_night)
+    again = await keeper.anchor("sample", first_night + timedelta(hours=8))
+    assert (first.day, again.number, again.is_new) == ("2026-03-06", 1, False)
+    await taken(store, another(late(), "sample-20260304-000002"))
+    second = await keeper.anchor("sample", first_night + timedelta(days=1))
+    assert (second.number, second.chains) == (2, 2)
+    stored = await store.anchors("sample")
+    documents = [Anchor.model_validate_json(each.document) for each in stored]
+    assert documents[1].previous == stored[0].hash
+    assert [head.case_id for head in documents[1].changed] == ["sample-20260304-000002"]
+    assert sorted(path.name for path in tmp_path.glob("anchor-*")) == [
+        "anchor-sample-2026-03-06.json",
+        "anchor-sample-2026-03-07.json",
+    ]
+    verdict = await judge_anchors(
+        store, "sample", read_published(tmp_path)[0]["sample"], {KEY.public.id: KEY.public}
+    )
+    assert verdict.findings == ()
+
+
+async def test_two_who_anchor_at_once_make_one_anchor(store: Store) -> None:
+    await taken(store, straight())
+    at = datetime.now(UTC)
+    made = await asyncio.gather(*(store.add_anchor("sample", at, KEY) for _ in range(4)))
+    assert sum(is_new for _, is_new in made) == 1
+    assert len({each.hash for each, _ in made}) == 1
+
+
+async def test_an_anchor_rewritten_in_the_database_and_one_with_another_key_are_named(
+    store: Store, tmp_path: Path
+) -> None:
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, tmp_path).anchor("sample", datetime.now(UTC))
+    verdict = await judge_anchors(store, "sample", None, {})
+    assert [(each.code, each.proven) for each in verdict.findings] == [("key_unknown", False)]
+    await tamper(store, "UPDATE anchors SET signature = 'zz'")
+    keys = {KEY.public.id: KEY.public}
+    (finding,) = (await judge_anchors(store, "sample", None, keys)).findings
+    assert (finding.code, finding.field) == ("signature_bad", "signature")
+    files = read_published(tmp_path)[0]["sample"]
+    await tamper(store, "UPDATE anchors SET document = replace(document, '\"chains\":1', '\"chains\":2')")
+    codes = {each.code for each in (await judge_anchors(store, "sample", files, keys)).findings}
+    assert codes >= {"anchor_differs", "signature_bad"}
+    none: Verdict = await judge_anchors(store, "elsewhere", None, keys)
+    assert none.status == 2
+
+
+async def test_a_file_that_is_no_anchor_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "anchor-x.json").write_text("{}")
+    with pytest.raises(AnchorInvalid):
+        read_published(tmp_path)
+
+
+# --- bundles -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(house: House) -> House:
+    """The product with a signing key."""
+    house.doors.settings.audit_key = SecretStr(PEM)
+    return house
+
+
+def _pem() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "key"
+        KEY.write_new(path)
+        return path.read_text()
+
+
+PEM = _pem()
+
+
+async def bundle(house: House, case_id: str, **query: str) -> bytes:
+    response = await house.get("auditor", f"/cases/{case_id}/audit/bundle", **query)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/zip"
+    return response.content
+
+
+async def test_a_bundle_taken_over_http_proves_a_closed_case_by_itself(audited: House) -> None:
+    case_id = await audited.call()
+    await audited.until_done(case_id, "ecology", "police")
+    await audited.rate(case_id, "ecology", "police")
+    for digest in ("sha256", "sm3"):
+        opened = open_bundle(await bundle(audited, case_id, digest=digest))
+        judged = await judge_bundle(opened, pinned=KEY.public)
+        assert found(judged) == set()
+        assert len(judged) == 6
+        assert opened.manifest.over
+    page = opened.files["timeline.html"].decode()
+    assert "小造纸厂排污" in page
+    assert "<script" not in page
+    assert "19912340001" not in page
+    history = next(content for name, content in opened.files.items() if name.startswith("history-"))
+    assert json.loads(history)["events"][0]["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"
+
+
+async def test_an_open_case_is_exported_and_proven_as_far_as_it_goes(audited: House) -> None:
+    case_id = await audited.call()
+    await audited.dispatch(case_id, "ecology")
+    opened = open_bundle(await bundle(audited, case_id))
+    assert not opened.manifest.over
+    assert found(await judge_bundle(opened, pinned=KEY.public)) == set()
+
+
+async def test_a_history_changed_in_a_bundle_is_named_by_what_it_no_longer_decides(audited: House) -> None:
+    case_id = await audited.call()
+    await audited.until_done(case_id, "ecology")
+    content = await bundle(audited, case_id)
+    opened = open_bundle(content)
+    name = next(each for each in opened.files if each.startswith("history-"))
+    history = json.loads(opened.files[name])
+    for event in history["events"]:
+        accepted = event.get("workflowExecutionUpdateAcceptedEventAttributes")
+        if accepted and accepted["acceptedRequest"]["input"]["name"] == "check_in":
+            (payload,) = accepted["acceptedRequest"]["input"]["args"]["payloads"]
+            said = base64.b64decode(payload["data"]).decode().replace("王示例", "李示例")
+            payload["data"] = base64.b64encode(said.encode()).decode()
+    forged = {**opened.files, name: json.dumps(history).encode()}
+    object.__setattr__(opened, "files", forged)
+    judged = found(await judge_bundle(opened, pinned=KEY.public))
+    assert ("file_changed", name, "", "") in judged
+    assert ("differs_from_history", "ledger.jsonl", "第4条", "entry.event.officers[0].name") in judged
+    assert any(code == "receipt_differs" and table == name for code, table, *_ in judged)
+    object.__setattr__(opened, "files", {**forged, name: b"{}"})
+    assert "file_changed" in {code for code, *_ in found(await judge_bundle(opened))}
+    object.__setattr__(opened, "files", {**forged, name: b"\xff"})
+    assert "file_unreadable" in {code for code, *_ in found(await judge_bundle(opened))}
+
+
+async def test_pages_for_people_that_say_something_else_than_the_ledger_are_named(audited: House) -> None:
+    case_id = await audited.call()
+    opened = open_bundle(await bundle(audited, case_id))
+    page = opened.files["timeline.html"].replace("吹哨".encode(), "举报".encode())
+    object.__setattr__(opened, "files", {**opened.files, "timeline.html": page})
+    judged = found(await judge_bundle(opened, pinned=KEY.public))
+    assert ("page_differs", "timeline.html", "", "") in judged
+    assert ("file_changed", "timeline.html", "", "") in judged
+
+
+# --- over HTTP ---------------------------------------------------------------------------------------------
+
+
+async def test_only_auditors_and_supervisors_take_bundles_and_read_anchors(audited: House) -> None:
+    case_id = await audited.call()
+    proof = f"/cases/{case_id}/audit/proof"
+    for person in ("town-officer", "dispatcher", "administrator", "leader"):
+        for path in (f"/cases/{case_id}/audit/bundle", "/audit/anchors", proof):
+            response = await audited.get(person, path)
+            assert response.status_code in {403, 404}, (person, path)
+    assert (await audited.get("auditor", "/audit/anchors", district="elsewhere")).status_code == 403
+    assert (await audited.get("citizen", f"/cases/{case_id}/audit/bundle")).json()["code"] == "case_not_found"
+    anonymous = await audited.client.get("/api/v1/audit/key")
+    assert anonymous.status_code == 401
+
+
+async def test_an_auditor_of_the_city_reads_every_district(
+    real_server: WorkflowEnvironment, sqlite_store: Store
+) -> None:
+    async with open_house(real_server, sqlite_store) as house:
+        people = district().people
+        auditor = next(each for each in people if each.id == "auditor")
+        post = auditor.posts[0].model_copy(update={"city": True})
+        away = district("other", prefix="other-")
+        moved = auditor.model_copy(update={"id": "other-auditor", "district": "other", "posts": (post,)})
+        rest = tuple(each for each in away.people if each.id != "other-auditor")
+        await house.store.load_district(away.model_copy(update={"people": (*rest, moved)}), datetime.now(UTC))
+        await house.doors.directory.refresh()
+        house.doors.settings.audit_key = SecretStr(PEM)
+        case_id = await house.call()
+        response = await house.get("other-auditor", f"/cases/{case_id}/audit/bundle")
+        assert response.status_code == 200
+        assert (await house.get("other-auditor", "/audit/anchors", district="sample")).status_code == 200
+
+
+async def test_the_key_is_published_and_without_one_the_door_says_so(audited: House) -> None:
+    answer = (await audited.get("town-officer", "/audit/key")).json()
+    assert (answer["key_id"], answer["public_key"]) == (KEY.public.id, KEY.public.raw.hex())
+    assert "PUBLIC KEY" in answer["pem"]
+    audited.doors.settings.audit_key = None
+    response = await audited.get("auditor", "/audit/key")
+    assert (response.status_code, response.json()["code"]) == (503, "audit_key_missing")
+
+
+async def test_anchors_are_listed_and_a_case_is_proven_to_be_in_the_last(audited: House) -> None:
+    case_id = await audited.call()
+    path = f"/cases/{case_id}/audit/proof"
+    assert (await audited.get("auditor", path)).json()["code"] == "not_anchored"
+    for _ in range(4):
+        await audited.call()
+    await AnchorKeeper(audited.store, KEY, None).anchor("sample", datetime.now(UTC))
+    (item,) = (await audited.get("auditor", "/audit/anchors")).json()["items"]
+    assert KEY.public.is_signed(item["document"].encode(), bytes.fromhex(item["signature"]))
+    proof = (await audited.get("auditor", path)).json()
+    assert proof["root"] == json.loads(item["document"])["root"]
+    leaf = Head.model_validate(proof["head"]).leaf()
+    way = [bytes.fromhex(each) for each in proof["proof"]]
+    assert is_included(leaf, proof["place"], proof["count"], way, bytes.fromhex(proof["root"]))
+
+
+# --- histories that are not there --------------------------------------------------------------------------
+
+
+async def test_a_case_whose_history_is_gone_is_said_to_be_so(sqlite_store: Store, house: House) -> None:
+    play = straight()
+    await taken(sqlite_store, play)
+    judged = await verdicts(house, play.state.case_id)
+    assert [verdict.status for verdict in judged] == [0, 0, 0, 0]
+    assert "尚未在 Temporal 启动" in judged[1].note
+    await sqlite_store.started(play.state.case_id, datetime.now(UTC))
+    judged = await verdicts(house, play.state.case_id)
+    assert [verdict.status for verdict in judged] == [0, 2, 0, 0]
+    assert "保留期" in judged[1].findings[0].detail
+    ((_, offline),) = await verify_cases(sqlite_store, None, [play.state.case_id])
+    assert status_of(offline) == 2
+
+
+async def test_a_case_that_nobody_knows_is_said_to_be_so(house: House) -> None:
+    judged = await verdicts(house, "sample-20260304-nobody")
+    assert found(judged) == {("case_unknown", "ledger", "", "")}
+    assert status_of(judged) == 2
+
+
+async def test_a_history_without_a_ledger_accuses_the_ledger(closed: tuple[House, str]) -> None:
+    house, case_id = closed
+    await tamper(house.store, *gone(case_id))
+    judged = await verdicts(house, case_id)
+    assert {"no_rows", "missing_in_ledger"} <= {code for code, *_ in found(judged)}
+    assert status_of(judged) == 1
+
+
+# --- the schedule ------------------------------------------------------------------------------------------
+
+
+async def test_every_district_has_one_schedule_and_its_run_anchors(
+    real_server: WorkflowEnvironment, sqlite_store: Store, tmp_path: Path
+) -> None:
+    client, queue = real_server.client, "test-anchors"
+    await taken(sqlite_store, straight())
+    for _ in range(2):
+        await schedules.keep_anchor_schedule(client, "scheduled", task_queue=queue)
+    described = await client.get_schedule_handle("anchor/scheduled").describe()
+    assert described.schedule.spec.time_zone_name == "Asia/Shanghai"
+    keeper = AnchorKeeper(sqlite_store, KEY, tmp_path)
+    async with create_worker(client, sqlite_store, sqlite_store, anchors=keeper, task_queue=queue):
+        anchored = await client.execute_workflow(
+            names.ANCHOR, "sample", id="anchor/sample-now", task_queue=queue
+        )
+    assert anchored["chains"] == 1
+    assert len(list(tmp_path.glob("anchor-*.json"))) == 1
+    await client.get_schedule_handle("anchor/scheduled").delete()
+
+
+# --- long cases, encrypted payloads, ledgers that are behind -------------------------------------------------
+
+
+class Turned(PayloadCodec):
+    """Turns every byte over: enough to see whether what is exported can be read."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload(metadata={"encoding": b"binary/turned"}, data=_turned(each.SerializeToString()))
+            for each in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload.FromString(_turned(each.data)) if each.metadata["encoding"] == b"binary/turned" else each
+            for each in payloads
+        ]
+
+
+def _turned(content: bytes) -> bytes:
+    return bytes(each ^ 0xFF for each in content)
+
+
+async def test_a_long_case_with_encrypted_payloads_is_proven_over_all_its_runs(sqlite_store: Store) -> None:
+    converter = replace(pydantic_data_converter, payload_codec=Turned())
+    async with (
+        await WorkflowEnvironment.start_local(
+            data_converter=converter,
+            dev_server_existing_path=str(BIN / "temporal"),
+            dev_server_log_level="error",
+            dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=30"],
+            search_attributes=names.SEARCH_ATTRIBUTES,
+        ) as server,
+        open_house(server, sqlite_store) as house,
+    ):
+        house.doors.settings.audit_key = SecretStr(PEM)
+        case_id = await house.call()
+        await house.until_done(case_id, "ecology", "police")
+        assert found(await verdicts(house, case_id)) == set()
+        await house.rate(case_id, "ecology", "police")
+        judged = await verdicts(house, case_id)
+        assert found(judged) == set()
+        opened = open_bundle(await bundle(house, case_id))
+        histories = [content for name, content in opened.files.items() if name.startswith("history-")]
+        assert len(histories) > 2
+        raw = await server.client.get_workflow_handle(f"case/{case_id}").fetch_history()
+        assert b"binary/turned" in raw.events[0].SerializeToString()
+        assert not any(
+            b"YmluYXJ5L3R1cm5lZA" in content for content in histories
+        )  # the codec's mark, in base64
+        assert found(await judge_bundle(opened, pinned=KEY.public)) == set()
+        without_first = {
+            name: each for name, each in opened.files.items() if not name.startswith("history-1-")
+        }
+        object.__setattr__(opened, "files", without_first)
+        assert "run_missing" in {code for code, *_ in found(await judge_bundle(opened, pinned=KEY.public))}
+
+
+async def test_a_ledger_that_was_away_is_behind_its_history_and_catches_up(
+    real_server: WorkflowEnvironment,
+) -> None:
+    async with Cases(real_server) as cases:
+        case = await cases.call()
+        await case.dispatch("ecology")  # type: ignore[arg-type]
+        cases.ledger.away = True
+        await case.each("sign", "check_in", departments=("ecology",))  # type: ignore[arg-type]
+        derived = verify.derive(await replay(await fetch_runs(cases.client, f"case/{case.case_id}")))
+        assert (derived.acknowledged, len(derived.entries), derived.ended) == (2, 4, False)
+        findings, note = verify.compare_with_history(rows(case.entries), derived)
+        assert findings == []
+        assert "暂缺第3至4条" in note
+        assert verify.compare_with_history(rows(case.entries[:1]), derived)[0][0].code == "missing_in_ledger"
+
+
+async def test_a_case_that_temporal_never_knew_has_no_runs(real_server: WorkflowEnvironment) -> None:
+    assert await fetch_runs(real_server.client, "case/nobody") == []

@@ -1,0 +1,457 @@
+"""A thousand tamperings, drawn at random over every place where a record stands: each is found, at its exact place."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters import bundle
+from adapters.bundle import Opened, check_files, check_signature, open_bundle
+from adapters.evidence import Evidence, Rows, projected
+from adapters.signing import SigningKey, digest_of
+from domain import audit
+from domain.case import CaseId
+from domain.events import Entry
+from domain.verify import DigestName, Finding, StoredRow, status_of
+from starter.auditor import Gathered, bundle_of, judge, judge_attachments
+from tests.records import EVERY, PHOTO, Kept, rechained, replayed, rows, straight, swapped
+
+TAMPERINGS = 1000
+READ_AT = datetime(2026, 3, 4, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A case as it stands, and what its history gives when replayed."""
+
+    play: Kept
+    held: tuple[StoredRow, ...]
+    read_models: Rows
+
+    def findings(self, held: list[StoredRow] | None = None, read_models: Rows | None = None) -> list[Finding]:
+        """Judge the record with these parts in place of its own."""
+        verdicts = judge(
+            self.play.state.case_id,
+            list(self.held) if held is None else held,
+            terms_text=self.play.terms.model_dump_json(),
+            read_models=self.read_models if read_models is None else read_models,
+            replayed=[replayed(self.play)],
+            gap="",
+            read_at=READ_AT,
+        )
+        return [finding for verdict in verdicts for finding in verdict.findings]
+
+
+@cache
+def records() -> tuple[Record, ...]:
+    plays = [played() for played in EVERY]
+    return tuple(
+        Record(play, tuple(rows(play.entries)), projected(play.entries, play.terms)) for play in plays
+    )
+
+
+@cache
+def key() -> SigningKey:
+    return SigningKey.new()
+
+
+@cache
+def sealed() -> bytes:
+    record = records()[0]
+    evidence = Evidence(
+        case_id=record.play.state.case_id,
+        district="sample",
+        rows=record.held,
+        terms=record.play.terms.model_dump_json(),
+        terms_id="",
+        started=True,
+        read_models=record.read_models,
+    )
+    gathered = Gathered(evidence=evidence, runs=(), gap="", read_at=READ_AT)
+    return bundle_of(gathered, key())
+
+
+# --- the ledger --------------------------------------------------------------------------------------------
+
+
+def other_text(data: st.DataObject, text: str) -> str:
+    """Change one letter or digit of a text to another."""
+    place = data.draw(st.sampled_from([at for at, sign in enumerate(text) if sign.isalnum()]))
+    sign = data.draw(st.sampled_from([each for each in "0123456789abcdef镇" if each != text[place]]))
+    return text[:place] + sign + text[place + 1 :]
+
+
+def change_a_column(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    record = data.draw(st.sampled_from(records()))
+    place = data.draw(st.integers(0, len(record.held) - 1))
+    column = data.draw(st.sampled_from(["case_id", "at", "kind", "entry", "hash"]))
+    row = record.held[place]
+    if column == "at":
+        changed = replace(row, at=row.at + timedelta(microseconds=data.draw(st.integers(1, 10**12))))
+    else:
+        changed = replace(row, **{column: other_text(data, getattr(row, column))})  # type: ignore[arg-type]
+    held = [*record.held[:place], changed, *record.held[place + 1 :]]
+    return record.findings(held), "ledger", f"第{place + 1}条", column
+
+
+def delete_a_row(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    record = data.draw(st.sampled_from(records()))
+    place = data.draw(st.integers(0, len(record.held) - 1))
+    held = [*record.held[:place], *record.held[place + 1 :]]
+    return record.findings(held), "ledger", f"第{place + 1}条", ""
+
+
+def insert_a_row(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    """Put a row in between, and renumber and rehash everything after it."""
+    record = data.draw(st.sampled_from(records()))
+    entries = record.play.entries
+    place = data.draw(st.integers(1, len(entries)))
+    forged = data.draw(st.sampled_from(entries)).model_copy(
+        update={"at": entries[place - 1].at, "key": "forged"}
+    )
+    held = rows(rechained([*entries[:place], forged, *entries[place:]]))
+    return record.findings(held), "ledger", f"第{place + 1}条", ""
+
+
+def reorder_rows(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    record = data.draw(st.sampled_from(records()))
+    one, other = sorted(
+        data.draw(st.lists(st.integers(0, len(record.held) - 1), min_size=2, max_size=2, unique=True))
+    )
+    if data.draw(st.booleans()):
+        return record.findings(swapped(record.held, one, other)), "ledger", f"第{one + 1}条", "sequence"
+    entries = list(record.play.entries)
+    entries[one], entries[other] = entries[other], entries[one]
+    return record.findings(rows(rechained(entries))), "ledger", f"第{one + 1}条", ""
+
+
+def backdate_a_row(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    """Let an entry have happened at another moment, with every hash made to fit."""
+    record = data.draw(st.sampled_from(records()))
+    entries = record.play.entries
+    place = data.draw(st.integers(0, len(entries) - 1))
+    earlier = timedelta(microseconds=data.draw(st.integers(1, 10**12)))
+    moved = entries[place].model_copy(update={"at": entries[place].at - earlier})
+    held = rows(rechained([*entries[:place], moved, *entries[place + 1 :]]))
+    return record.findings(held), "ledger", f"第{place + 1}条", "entry.at"
+
+
+def rewrite_an_entry(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    """Change a field of an event and rehash the whole chain from there."""
+    record = data.draw(st.sampled_from(records()))
+    entries = record.play.entries
+    place = data.draw(st.integers(0, len(entries) - 1))
+    forged = _forged(data, entries[place])
+    held = rows(rechained([*entries[:place], forged, *entries[place + 1 :]]))
+    return record.findings(held), "ledger", f"第{place + 1}条", "entry"
+
+
+def _forged(data: st.DataObject, entry: Entry) -> Entry:
+    content = json.loads(audit.canonical(entry))
+    texts = [name for name, value in content["event"].items() if isinstance(value, str) and name in _FREE]
+    if texts:
+        name = data.draw(st.sampled_from(texts))
+        content["event"][name] = content["event"][name] + "。"
+    else:
+        content["key"] = "forged"
+    return Entry.model_validate({**content, "hash": ""})
+
+
+_FREE = {"reason", "note", "text", "result", "comment"}
+
+
+# --- read models, bundles, attachments ---------------------------------------------------------------------
+
+
+def change_a_read_model(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    record = data.draw(st.sampled_from(records()))
+    table = data.draw(st.sampled_from(sorted(name for name, held in record.read_models.items() if held)))
+    held: list[Mapping[str, object]] = list(record.read_models[table])
+    place = data.draw(st.integers(0, len(held) - 1))
+    what = data.draw(st.sampled_from(["change", "delete", "insert"]))
+    column = ""
+    if what == "delete":
+        del held[place]
+    elif what == "insert":
+        name = (
+            "sequence" if table == "timeline" else "department" if "department" in held[place] else "case_id"
+        )
+        held.append({**held[place], name: 999 if name == "sequence" else "nobody"})
+    else:
+        column = data.draw(st.sampled_from(sorted(held[place].keys() - _KEYS)))
+        held[place] = {**held[place], column: "forged"}
+    return record.findings(read_models={**record.read_models, table: held}), table, "", column
+
+
+_KEYS = {"case_id", "department", "kind", "round", "sequence"}
+
+
+def change_a_bundle(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    """Change one bit of a file, or add, drop or exchange files; the zip itself is made anew."""
+    files = bundle.unpack(sealed())
+    name = data.draw(st.sampled_from(sorted(files.keys() - {bundle.MANIFEST, bundle.SIGNATURE})))
+    what = data.draw(st.sampled_from(["change", "delete", "insert", "reorder", "manifest"]))
+    if what == "change":
+        content = bytearray(files[name])
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        files[name] = bytes(content)
+    elif what == "delete":
+        del files[name]
+    elif what == "insert":
+        name = "extra.txt"
+        files[name] = b"forged"
+    elif what == "reorder":
+        other = data.draw(st.sampled_from(sorted(files.keys() - {name, bundle.MANIFEST, bundle.SIGNATURE})))
+        files[name], files[other] = files[other], files[name]
+    else:
+        name = bundle.SIGNATURE
+        text = files[bundle.MANIFEST]
+        digit = data.draw(st.sampled_from([at for at, sign in enumerate(text) if chr(sign) in "12345678"]))
+        files[bundle.MANIFEST] = text[:digit] + bytes([text[digit] ^ 1]) + text[digit + 1 :]
+    return _judged(bundle.pack(files)), name, "", ""
+
+
+def _judged(content: bytes) -> list[Finding]:
+    try:
+        opened = open_bundle(content)
+    except bundle.BundleInvalid:  # a manifest that cannot be read any more
+        return [Finding(check="signature", code="bundle_invalid", table=bundle.SIGNATURE, detail="")]  # type: ignore[arg-type]
+    verdicts = [check_signature(opened, key().public), check_files(opened)]
+    return [finding for verdict in verdicts for finding in verdict.findings]
+
+
+ATTACHED: dict[str, Path] = {}
+
+
+def change_an_attachment(data: st.DataObject) -> tuple[list[Finding], str, str, str]:
+    folder = ATTACHED["folder"]
+    content = data.draw(st.binary(max_size=10).filter(lambda each: each != b"photo"))
+    (folder / PHOTO.name).write_bytes(content)
+    verdict = judge_attachments(records()[0].play.entries, folder)
+    return list(verdict.findings), PHOTO.name, "第1条所附", ""
+
+
+WAYS: tuple[Callable[[st.DataObject], tuple[list[Finding], str, str, str]], ...] = (
+    change_a_column,
+    delete_a_row,
+    insert_a_row,
+    reorder_rows,
+    backdate_a_row,
+    rewrite_an_entry,
+    change_a_read_model,
+    change_a_bundle,
+    change_an_attachment,
+)
+
+
+def test_records_that_nobody_touched_are_well() -> None:
+    for record in records():
+        assert record.findings() == []
+    assert _judged(sealed()) == []
+
+
+_TRIED: list[str] = []
+
+
+@settings(max_examples=TAMPERINGS, suppress_health_check=list(HealthCheck), database=None)
+@given(st.data())
+def tampered(data: st.DataObject) -> None:
+    way = data.draw(st.sampled_from(WAYS))
+    findings, table, row, column = way(data)
+    _TRIED.append(way.__name__)
+    assert any(
+        finding.proven
+        and finding.table == table
+        and finding.row.startswith(row)
+        and finding.field.startswith(column)
+        for finding in findings
+    ), (table, row, column, findings)
+
+
+def test_a_thousand_tamperings_are_all_found_each_at_its_exact_place(tmp_path: Path) -> None:
+    ATTACHED["folder"] = tmp_path
+    _TRIED.clear()
+    tampered()
+    assert len(_TRIED) >= TAMPERINGS
+    assert set(_TRIED) == {way.__name__ for way in WAYS}
+
+
+# --- what a thief of the database or of a bundle might try -------------------------------------------------
+
+
+def test_a_bundle_signed_anew_by_somebody_else_is_not_that_of_the_pinned_key() -> None:
+    files = bundle.unpack(sealed())
+    manifest = open_bundle(sealed()).manifest
+    rest = {name: files[name] for name in manifest.files}
+    forger = SigningKey.new()
+    forged = bundle.seal(
+        rest,
+        forger,
+        case_id=manifest.case_id,
+        district=manifest.district,
+        exported_at=manifest.exported_at,
+        over=manifest.over,
+        sequence=manifest.sequence,
+        head=manifest.head,
+        software=manifest.software,
+    )
+    verdict = check_signature(open_bundle(forged), key().public)
+    assert [finding.code for finding in verdict.findings] == ["other_key"]
+    own = check_signature(open_bundle(forged), None)
+    assert own.status == 0
+    assert forger.public.id in own.note
+    assert "未核对" in own.note
+
+
+def test_the_same_record_gives_the_same_bundle_and_sm3_may_digest_it() -> None:
+    record = records()[0]
+    evidence = Evidence(
+        case_id=record.play.state.case_id,
+        district="sample",
+        rows=record.held,
+        terms=record.play.terms.model_dump_json(),
+        terms_id="",
+        started=True,
+        read_models=record.read_models,
+    )
+    gathered = Gathered(evidence=evidence, runs=(), gap="", read_at=READ_AT)
+    assert bundle_of(gathered, key()) == sealed()
+    opened = open_bundle(bundle_of(gathered, key(), digest=DigestName.SM3))
+    assert opened.manifest.digest is DigestName.SM3
+    assert status_of([check_signature(opened, key().public), check_files(opened)]) == 0
+    assert opened.manifest.files["ledger.jsonl"].digest == digest_of(
+        DigestName.SM3, opened.files["ledger.jsonl"]
+    )
+
+
+def test_sm3_gives_the_standards_own_example() -> None:
+    """GB/T 32905-2016, appendix A.1."""
+    known = "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0"
+    assert digest_of(DigestName.SM3, b"abc") == known
+
+
+def test_a_case_id_in_the_bundle_that_is_not_the_ledgers_is_named() -> None:
+    record = records()[0]
+    verdicts = judge(
+        CaseId("sample-20260304-zzzzzz"),
+        record.held,
+        terms_text=record.play.terms.model_dump_json(),
+        read_models={},
+        replayed=[replayed(record.play)],
+        gap="",
+        read_at=READ_AT,
+    )
+    assert any(finding.code == "other_case" for verdict in verdicts for finding in verdict.findings)
+
+
+def test_a_record_whose_history_is_gone_is_judged_as_far_as_it_goes() -> None:
+    for record in records():
+        verdicts = judge(
+            record.play.state.case_id,
+            record.held,
+            terms_text=record.play.terms.model_dump_json(),
+            read_models=record.read_models,
+            replayed=[],
+            gap="Temporal 中已没有该案件的执行历史",
+            read_at=READ_AT,
+        )
+        assert [verdict.status for verdict in verdicts] == [0, 2, 0, 0]
+        assert status_of(verdicts) == 2
+
+
+def test_attachments_are_looked_up_by_digest_or_by_name_and_a_missing_one_accuses_nobody(
+    tmp_path: Path,
+) -> None:
+    entries = straight().entries
+    assert judge_attachments(entries, tmp_path).status == 2
+    (tmp_path / PHOTO.sha256).write_bytes(b"photo")
+    assert judge_attachments(entries, tmp_path).status == 0
+
+
+# --- hostile zips ------------------------------------------------------------------------------------------
+
+
+def _zip(*members: tuple[str, bytes]) -> bytes:
+    import io
+    import warnings
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a zip",
+        sealed()[:-30],
+        sealed()[:200] + b"\xff" * 50 + sealed()[250:],
+        _zip(("../evil.txt", b"x")),
+        _zip(("/etc/passwd", b"x")),
+        _zip(("a/b.txt", b"x")),
+        _zip(("manifest.json", b"{}"), ("manifest.json", b"{}")),
+        _zip(("manifest.json", b"[")),
+        _zip(("ledger.jsonl", b"")),
+        _zip(*((f"f{number}.txt", b"") for number in range(1001))),
+    ],
+    ids=range(11),
+)
+def test_what_is_no_bundle_is_refused(content: bytes) -> None:
+    with pytest.raises(bundle.BundleInvalid):
+        open_bundle(content)
+
+
+def test_a_zip_that_unpacks_to_more_than_it_says_is_not_read_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bundle, "_MOST_BYTES", 10_000)
+    with pytest.raises(bundle.BundleInvalid) as refused:
+        open_bundle(_zip(("manifest.json", b"0" * 1_000_000)))
+    assert "上限" in refused.value.detail
+
+
+def test_any_byte_of_a_bundle_may_be_anything_without_another_error() -> None:
+    content = sealed()
+
+    @settings(max_examples=300)
+    @given(st.integers(0, len(content) - 1), st.binary(min_size=1, max_size=8))
+    def flipped(place: int, wrong: bytes) -> None:
+        try:
+            opened: Opened = open_bundle(content[:place] + wrong + content[place + len(wrong) :])
+        except bundle.BundleInvalid:
+            return
+        if status_of([check_signature(opened, key().public), check_files(opened)]) == 0:
+            assert {**opened.files} == {**open_bundle(content).files}
+
+    flipped()
+
+
+def test_numbers_in_a_key_or_a_signature_that_are_none_are_refused(tmp_path: Path) -> None:
+    from adapters.signing import AuditKeyInvalid, PublicKey
+
+    for wrong in ("", "no such file", "-----BEGIN PRIVATE KEY-----\nx"):
+        with pytest.raises(AuditKeyInvalid):
+            SigningKey.load(wrong)
+    with pytest.raises(AuditKeyInvalid):
+        PublicKey.from_pem(b"x")
+    with pytest.raises(AuditKeyInvalid):
+        PublicKey(b"x")
+    path = tmp_path / "key.pem"
+    key().write_new(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        key().write_new(path)
+    assert SigningKey.load(str(path)).public.raw == key().public.raw
+    assert SigningKey.load(path.read_text()).public.id == key().public.id
+    assert PublicKey.from_pem(key().public.pem().encode()).raw == key().public.raw
