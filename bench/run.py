@@ -65,7 +65,7 @@ class Bench:
 
     async def one_case(self) -> str:
         """Take one case through its whole life by the same client that the doors use."""
-        now, caller = datetime.now(UTC), self._people["eshan-officer"]  # type: ignore[index]
+        now, caller = datetime.now(UTC), self._people["eshan-approver"]  # type: ignore[index]
         details = CallDetails(
             district="yicheng",
             township=OrganisationCode("eshan"),
@@ -75,7 +75,7 @@ class Bench:
             location=Location(address="峨山镇"),
         )
         terms, case_id = self._district.terms(), CaseId(f"bench-{uuid.uuid4().hex[:16]}")
-        called = open_case(details, now, terms)
+        called = open_case(details, now, terms, caller=caller)
         opened = audit.chain(case_id, [called], after=None, at=now, by=caller)[0]
         start = CaseStart(opened=opened, terms=terms)
         intake = Intake(start=start, contact=Contact(), key="", body_digest="")

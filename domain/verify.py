@@ -562,7 +562,9 @@ class _Clocks:
         if not isinstance(event, Called):
             return  # folding says so
         try:
-            right = open_case(event.call, entry.at, self.terms, catalogue_version=event.catalogue_version)
+            right = open_case(
+                event.call, entry.at, self.terms, caller=entry.by, catalogue_version=event.catalogue_version
+            )
         except DomainError as error:
             self._found(
                 "act_refused", f"第{entry.sequence}条", "entry.event", f"按规则不予受理:{error.detail}"

@@ -246,7 +246,8 @@ def _show(hits: Sequence[Hit]) -> None:
         out.print("没有找到相符的事项。")
         raise typer.Exit(1)
     table = Table()
-    for column in ("编号", "领域", "名称", "主体责任", "时限类别", "相符", "相符之处"):
+    table.add_column("编号", no_wrap=True)  # people copy it
+    for column in ("领域", "名称", "主体责任", "时限类别", "相符", "相符之处"):
         table.add_column(column, overflow="fold")
     for hit in hits:
         item = hit.item

@@ -219,6 +219,7 @@ async def test_each_process_is_killed_in_the_middle_of_a_case_and_the_case_goes_
         path = f"/cases/{case_id}"
         departments = ("ecology", "enforcement", "police")
         kill(stack.api)
+        await users.post("eshan-approver", f"{path}/release", {})
         await users.post(
             "dispatcher", f"{path}/dispatch", {"lead": "ecology", "cooperating": departments[1:]}
         )
@@ -240,7 +241,7 @@ async def test_each_process_is_killed_in_the_middle_of_a_case_and_the_case_goes_
         assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
         audit.check_chain(entries)
         kinds = [entry.event.kind for entry in entries if entry.by is not None]
-        assert len(kinds) == 2 + 3 * 6 + 1
+        assert len(kinds) == 3 + 3 * 6 + 1
         assert fold(entries) == await store.case(CaseId(case_id))
         await store.close()
         await users.client.aclose()

@@ -129,6 +129,8 @@ def test_a_case_goes_over_the_command_line(stack: Stack) -> None:
     assert status == 0, said
     case_id = re.search(r"yicheng-\d{8}-\w{6}", said)
     assert case_id
+    status, said = shaodao(stack, "case", "release", case_id[0], person="eshan-approver")
+    assert (status, "待派单" in said) == (0, True), said
     status, said = shaodao(stack, "case", "dispatch", case_id[0], "lead=police", person="dispatcher")
     assert (status, "待签收" in said) == (0, True), said
     status, said = shaodao(stack, "case", "sign", case_id[0], person="police-officer")

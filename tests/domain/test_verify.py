@@ -9,9 +9,9 @@ import pytest
 
 from domain import verify
 from domain.case import CaseId
-from domain.commands import Sign
-from domain.district import Terms
-from domain.events import Called, Dispatched, Entry, Escalated, Signed
+from domain.commands import AdoptTerms, Sign
+from domain.district import AdoptionScope, Terms
+from domain.events import Called, Entry, Escalated, Signed
 from domain.lifecycle import fold
 from domain.policy import ClockKind
 from domain.ports import Carried, CaseStart, Receipt
@@ -30,7 +30,7 @@ from tests.records import (
     swapped,
     under_way,
 )
-from tests.sample import ECOLOGY, MARKET, OFFICERS, POLICE, TERMS, shanghai
+from tests.sample import ADMINISTRATOR, ECOLOGY, MARKET, OFFICERS, POLICE, TERMS, shanghai
 
 CASE = CaseId("sample-20260304-aaaaaa")
 
@@ -376,14 +376,12 @@ def test_terms_that_a_case_adopts_on_its_way_hold_from_there_on() -> None:
         }
     )
 
-    def adopted(entry: Entry, terms: Terms) -> Terms:
-        return later if isinstance(entry.event, Dispatched) else terms
-
     play = Kept().dispatch(ECOLOGY)
-    play.terms = later
-    play.later(days=9)
-    assert clocks(play.entries) != set()
-    assert clocks(play.entries, terms_after=adopted) == set()
+    adopting = AdoptTerms(by=ADMINISTRATOR, scope=AdoptionScope.POLICY, terms=later, reason="新政策")
+    play.do(adopting).later(days=9)
+    assert all(not entry.event.department for entry in play.entries if isinstance(entry.event, Escalated))
+    assert clocks(play.entries) == set()
+    assert clocks([*play.entries[:-3], *play.entries[-2:]]) != set()
 
 
 def test_what_a_replay_has_decided_again_needs_no_second_look() -> None:

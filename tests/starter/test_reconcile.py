@@ -186,7 +186,8 @@ async def test_schedules_are_made_once_and_one_that_is_paused_stays_paused(house
     client, settings = house.doors.cases.client, house.doors.settings
     archiving = settings.model_copy(update={"archive": "file:///nowhere"})
     await ensure_schedules(client, settings, task_queue="nobody")
-    assert [each.id async for each in await client.list_schedules()] == ["reconcile"]
+    made = [each.id async for each in await client.list_schedules() if not each.id.startswith("anchor/")]
+    assert made == ["reconcile"]
     handle = client.get_schedule_handle("reconcile")
     await handle.pause(note="维护")
     await ensure_schedules(client, archiving, task_queue="nobody")
