@@ -97,8 +97,8 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     forge(data / "shaodao.db", closed)
     status, said = audit("verify", closed, "--data", data)
     assert status == 1, said
-    assert "ledger,第2条,entry" in said
-    assert "ledger,第3条" in said
+    assert "ledger,第3条,entry" in said
+    assert "ledger,第4条" in said
     assert audit("verify", *files)[0] == 1
 
 
@@ -107,9 +107,9 @@ def forge(database: Path, case_id: str) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("DROP TRIGGER ledger_append_only_update")
         connection.execute("DROP TRIGGER ledger_append_only_delete")
-        changed = "UPDATE ledger SET entry = replace(entry, 'enforcement', 'police') WHERE case_id = ? AND sequence = 2"
+        changed = "UPDATE ledger SET entry = replace(entry, 'enforcement', 'police') WHERE case_id = ? AND sequence = 3"
         assert connection.execute(changed, [case_id]).rowcount == 1
-        assert connection.execute("DELETE FROM ledger WHERE case_id = ? AND sequence > 2", [case_id]).rowcount
+        assert connection.execute("DELETE FROM ledger WHERE case_id = ? AND sequence > 3", [case_id]).rowcount
     connection.close()
 
 
