@@ -382,14 +382,14 @@ class WorkCalendar:
 
         Working time and working days move by exactly the working time that lay in the pause, continuous limits by its
         length. A deadline at closing time that moves by whole days stays at closing time; a pause without any working
-        time, such as a weekend, moves nothing. A pause that begins only after the due moment comes too late and moves
-        nothing either. Several pauses that do not overlap are applied one after the other, in order.
+        time, such as a weekend, moves nothing. What was late before the pause is as late after it: lateness does not
+        grow meanwhile. Several pauses that do not overlap are applied one after the other, in order.
 
         Args:
             paused_from: for a clock that started within the pause, its start.
         """
         at = utc(due)
-        if paused_until <= paused_from or paused_from > at:
+        if paused_until <= paused_from:
             return at
         if unit is Unit.CONTINUOUS:
             return at + (paused_until - paused_from)

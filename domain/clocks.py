@@ -251,28 +251,31 @@ def _unit(state: CaseState, clock: Clock, policy: Policy) -> Unit:
 
 
 def _after_pause(moment: datetime, pause: Pause, unit: Unit, calendar: WorkCalendar) -> datetime:
-    """Return a moment that lies ahead, moved by as much of its own time as the pause held."""
-    if unit is Unit.CONTINUOUS:
-        return moment + (pause.resumed_at - pause.paused_at)
-    held = calendar.working_time_between(pause.paused_at, pause.resumed_at)
-    return calendar.add_working_time(moment, held) if held else moment
+    return calendar.after_pause(moment, pause.paused_at, pause.resumed_at, unit)
 
 
 def _yellow_at(clock: Clock, due: datetime, unit: Unit, terms: Terms) -> datetime:
     """Return when `yellow_share` of the limit is left, counted in its own time and without its pauses."""
-    calendar, left = calendar_of(terms.calendar), terms.policy.yellow_share
+    calendar, share = calendar_of(terms.calendar), terms.policy.yellow_share
     pauses = [each for each in clock.changes if isinstance(each, Pause)]
-    if unit is Unit.CONTINUOUS:
-        whole = due - clock.started_at - sum((p.resumed_at - p.paused_at for p in pauses), timedelta(0))
-        moment: datetime = clock.started_at + whole * (1 - left)
-    else:
-        held = sum((calendar.working_time_between(p.paused_at, p.resumed_at) for p in pauses), timedelta(0))
-        whole = calendar.working_time_between(clock.started_at, due) - held
-        moment = calendar.add_working_time(clock.started_at, whole * (1 - left)) if whole else due
+    moment = calendar.yellow_at(clock.started_at, _without(pauses, clock, due, unit, calendar), unit, share)
     for pause in pauses:
         if moment > pause.paused_at:
             moment = _after_pause(moment, pause, unit, calendar)
     return min(moment, due)
+
+
+def _without(
+    pauses: Sequence[Pause], clock: Clock, due: datetime, unit: Unit, calendar: WorkCalendar
+) -> datetime:
+    """Return when the clock would be due had it never stood still."""
+    if not pauses:
+        return due
+    if unit is Unit.CONTINUOUS:
+        return due - sum((each.resumed_at - each.paused_at for each in pauses), timedelta(0))
+    held = (calendar.working_time_between(each.paused_at, each.resumed_at) for each in pauses)
+    whole = calendar.working_time_between(clock.started_at, due) - sum(held, timedelta(0))
+    return calendar.add_working_time(clock.started_at, whole) if whole > timedelta(0) else due
 
 
 def moves_after_pause(state: CaseState, resumed_at: datetime, terms: Terms) -> tuple[ClockMove, ...]:
