@@ -111,7 +111,7 @@ class Relay:
         entries = await self._store.entries(pending.case_id)
         if any(
             entry.key == pending.update_id for entry in entries
-        ):  # it had arrived, and was the case's last
+        ):  # it had arrived, in a run that has ended
             await self._store.settled(pending.id, "done", _now())
         elif await self._store.is_started(pending.case_id):
             await self._take_up_or_refuse(pending)
