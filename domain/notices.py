@@ -39,7 +39,7 @@ from domain.events import (
     Transferred,
     UrgencyReviewed,
 )
-from domain.policy import Policy, Receiver, Urgency
+from domain.policy import ClockKind, Policy, Receiver, Urgency
 from domain.words import STAGES, sentence
 
 
@@ -107,7 +107,7 @@ def notice_of(entry: Entry, state: CaseState, terms: Terms) -> Notice | None:
 
     match event:
         case Called():
-            return notice(f"新呼叫{STAGES[state.stage]}", _who_is_next(state))
+            return notice(f"新呼叫{STAGES[state.stage]}", *_who_is_next(state))
         case Released() | Admitted():
             return notice("新呼叫待派单", _DISPATCHERS)
         case UrgencyReviewed() if not event.justified:
@@ -173,14 +173,17 @@ def notice_of(entry: Entry, state: CaseState, terms: Terms) -> Notice | None:
             return None
 
 
-def _who_is_next(state: CaseState) -> Address:
+def _who_is_next(state: CaseState) -> tuple[Address, ...]:
+    """Of an urgent call that went at once the approver hears too: it is reviewed after."""
     match state.awaits:
         case Stage.AWAITING_RELEASE:
-            return Address(roles=frozenset({Role.TOWNSHIP_APPROVER}), organisation=state.call.township)
+            return _approvers(state)
         case Stage.AWAITING_ADMISSION:
-            return _COORDINATORS
+            return (_COORDINATORS,)
+        case _ if state.clock(ClockKind.REVIEW) is not None:
+            return (_DISPATCHERS, *_approvers(state))
         case _:
-            return _DISPATCHERS
+            return (_DISPATCHERS,)
 
 
 _DISPATCHERS = Address(roles=frozenset({Role.DISPATCHER}), organisation=None)

@@ -659,6 +659,12 @@ def _commands(entry: Entry, events: Sequence[Event]) -> Iterator[AnyCommand]:
             if isinstance(value, BaseModel):
                 said |= {name: getattr(value, name) for name in type(value).model_fields}
     said |= {"by": entry.by, "key": entry.key}
+    for told, asked in (("upheld", "uphold"), ("approved", "approve")):
+        if told in said:
+            said.setdefault(asked, said[told])
+    said["answer_required"] = said.get("order") is not None
+    if "link" in said:
+        said["kind"] = said["link"]
     for kind in COMMANDS.values():
         needed = (name for name, info in kind.model_fields.items() if info.is_required())
         if all(name in said for name in needed):

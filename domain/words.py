@@ -393,8 +393,9 @@ def _moved(event: ExtensionDecided | Resumed | TermsAdopted, terms: Terms) -> st
 
 
 def _owner(event: Escalated, terms: Terms) -> str:
+    about = {ClockKind.RULING: "协调小组对{}的", ClockKind.APPEAL: "督查对{}的"}.get(event.clock, "{}")
     if event.department:
-        return terms.name(event.department)
+        return about.format(terms.name(event.department))
     return {ClockKind.CASE: "", ClockKind.DISPATCH: "指挥中心", ClockKind.ADMISSION: "协调小组"}.get(
         event.clock, "镇街"
     )

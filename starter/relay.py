@@ -108,7 +108,12 @@ class Relay:
                 self._served.add(district.code)
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:
-        if await self._store.is_started(pending.case_id):
+        entries = await self._store.entries(pending.case_id)
+        if any(
+            entry.key == pending.update_id for entry in entries
+        ):  # it had arrived, in a run that has ended
+            await self._store.settled(pending.id, "done", _now())
+        elif await self._store.is_started(pending.case_id):
             await self._take_up_or_refuse(pending)
         else:
             await self._store.act_failed(pending.id, "not started yet", _now() + timedelta(seconds=1))

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from domain.case import OrganisationCode
-from domain.commands import AnswerOrder, Instruct, Watch
+from domain.case import Basis, OrganisationCode
+from domain.commands import AnswerOrder, Instruct, Object, Watch
 from domain.events import Escalated
 from domain.notices import leaves_at
 from domain.policy import ClockKind, Order, Receiver, Urgency
+from domain.words import sentence
 from tests.domain.test_lifecycle import refusal
 from tests.sample import (
     COORDINATOR,
@@ -19,6 +20,7 @@ from tests.sample import (
     FULL_TERMS,
     HEADS,
     LEADER,
+    MARKET,
     OFFICERS,
     POLICE,
     SUPERVISOR,
@@ -217,3 +219,16 @@ def test_quiet_hours_may_lie_within_one_day() -> None:
     state = dispatched().state
     for at, leaves in (("11:59", "11:59"), ("12:00", "13:00"), ("13:00", "13:00"), ("23:00", "23:00")):
         assert leaves_at(shanghai(f"2026-03-04 {at}"), state, policy) == shanghai(f"2026-03-04 {leaves}")
+
+
+def test_a_ruling_that_is_late_is_said_to_be_the_groups_and_not_the_departments() -> None:
+    objection = Object(
+        by=OFFICERS[ECOLOGY], department=ECOLOGY, basis=Basis.LAW, reason="非我职责", proposed=MARKET
+    )
+    play = dispatched().do(objection).at("2026-03-05 17:31")
+    told = [
+        sentence(entry, play.terms)
+        for entry in play.entries
+        if isinstance(entry.event, Escalated) and entry.event.clock is ClockKind.RULING
+    ]
+    assert [text.split("超时")[0] for text in told] == ["协调小组对生态环境分局的异议裁定"]

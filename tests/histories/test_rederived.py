@@ -21,7 +21,7 @@ async def test_the_entries_of_a_recorded_history_have_the_hashes_that_its_receip
     hashes = {entry.sequence: entry.hash for entry in run.entries}
     assert run.receipts[-1][2] == run.entries[-1].hash
     assert all(hashes[sequence] == said for _, sequence, said in run.receipts)
-    assert {sequence for _, sequence, _ in run.receipts} >= {len(hashes)}
+    assert {sequence for _, sequence, _ in run.receipts} >= {max(hashes)}
     assert run.unrecorded == 0
     if run.start.carried is not None:
         return  # goes on from a ledger that is not in this file: its own entries hang on the last one carried

@@ -12,6 +12,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from domain import clocks
 from domain.case import CaseState, Stage
 from domain.district import Terms
+from tests.histories.record import PATHS, VERSION
 from workflows import case
 from workflows.case import Case
 
@@ -29,6 +30,9 @@ def test_there_are_histories_of_every_kind_of_path() -> None:
         "late",
         "ledger_away",
         "restarted",
+    }
+    assert {file.stem.split("-", 1)[1] for file in HISTORIES if file.stem.startswith(VERSION)} == {
+        path.__name__ for path in PATHS
     }
 
 

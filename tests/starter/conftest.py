@@ -16,11 +16,13 @@ from temporalio.worker import Worker
 
 from adapters.settings import Settings
 from adapters.store import Store
+from domain.district import District
 from starter.api import Doors, create_api
 from starter.case_client import CaseClient
 from starter.identity import Directory, issue
 from starter.relay import Relay
-from tests.sample import DEPARTMENTS, district
+from tests.sample import DEPARTMENTS
+from tests.sample import district as sample_district
 from worker import create_worker
 from workflows import names
 
@@ -130,11 +132,17 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    server: WorkflowEnvironment, store: Store, *, queue: str | None = None, within: float = 8, **more: Any
+    server: WorkflowEnvironment,
+    store: Store,
+    *,
+    queue: str | None = None,
+    within: float = 8,
+    district: District | None = None,
+    **more: Any,
 ) -> AsyncIterator[House]:
     """Give the product with a task queue, and so a worker, of its own."""
     queue = queue or f"test-{uuid.uuid4()}"
-    await store.load_district(district(), datetime.now(UTC))
+    await store.load_district(district or sample_district(), datetime.now(UTC))
     settings = Settings(database_url="sqlite://", secret=SecretStr(SECRET), temporal_within=within, **more)
     cases, directory = CaseClient(server.client, within=within, task_queue=queue), Directory(store)
     doors = Doors(settings, store, cases, directory, Relay(store, cases, directory))

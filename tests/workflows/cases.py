@@ -29,6 +29,8 @@ from domain.district import Terms
 from domain.events import Entry
 from domain.lifecycle import evolve
 from domain.ports import CaseStart, OutboxNotice, Receipt
+from domain.restart import from_ledger
+from starter.case_client import CaseClient
 from tests.fakes.ledger import FakeLedger
 from tests.sample import DEPARTMENTS, DISPATCHER, OFFICERS, TERMS, TOWN_OFFICER, opening
 from worker import create_worker
@@ -141,6 +143,7 @@ class Cases:
         self._queue = f"test-{uuid.uuid4()}"
         self._worker: Worker | None = None
         self._called: list[Running] = []
+        self._terms: dict[CaseId, Terms] = {}
 
     @property
     def queue(self) -> str:
@@ -190,4 +193,14 @@ class Cases:
             ),
         )
         self._called.append(Running(handle, self.ledger, case_id))
+        self._terms[case_id] = terms
+        return self._called[-1]
+
+    async def take_up(self, case: Running) -> Running:
+        """Begin one more run of a case that has ended, from what the ledger holds, as `Store.reopening` does."""
+        opened = CaseStart(opened=case.entries[0], terms=self._terms[case.case_id])
+        start = from_ledger(opened, case.entries, {})
+        await CaseClient(self.client, within=10, task_queue=self._queue).start(start)
+        handle = self.client.get_workflow_handle(names.case_workflow_id(case.case_id), result_type=str)
+        self._called.append(Running(handle, self.ledger, case.case_id))
         return self._called[-1]
