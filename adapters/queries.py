@@ -1,7 +1,9 @@
 """What pages and lists read: plain SQL over the read models, never more than the reader may see."""
 
+import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -187,6 +189,56 @@ class QueryStore:
         ]
         more = len(rows) > query.limit
         return CasePage(items=items, next_cursor=_cursor(query, items[-1]) if more else None)
+
+    async def states_called(
+        self,
+        *,
+        district: str | None = None,
+        called_from: datetime | None = None,
+        called_before: datetime | None = None,
+        department: str | None = None,
+        township: str | None = None,
+        batch: int = 200,
+    ) -> AsyncIterator[list[CaseState]]:
+        """Yield the cases of a half-open period as they were called, some at a time.
+
+        Each batch is a transaction of its own, and goes on after the last one: a case is never met twice, and one
+        that is called meanwhile is met at the end.
+
+        Args:
+            department: only cases that it is on, or was.
+        """
+        filters = _filters(
+            CaseQuery(
+                district=district, township=township, called_from=called_from, called_before=called_before
+            ),
+            false(),
+        )
+        if department is not None:
+            filters.append(_assigned(department))
+        query = (
+            select(CaseRow.called_at, CaseRow.case_id, CaseRow.state)
+            .where(*filters)
+            .order_by(CaseRow.called_at, CaseRow.case_id)
+            .limit(batch)
+        )
+        rest = query
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(rest)).all()
+            if not rows:
+                return
+            yield await asyncio.to_thread(_states, [row.state for row in rows])
+            if len(rows) < batch:
+                return
+            last = rows[-1]
+            same_moment = and_(CaseRow.called_at == last.called_at, CaseRow.case_id > last.case_id)
+            rest = query.where(or_(CaseRow.called_at > last.called_at, same_moment))
+
+
+def _states(documents: Sequence[str]) -> list[CaseState]:
+    """Reading a few hundred takes as long as answering many requests: it is done in a thread."""
+    return [CaseState.model_validate_json(document) for document in documents]
 
 
 def _overdue(now: datetime) -> ColumnElement[bool]:

@@ -298,6 +298,17 @@ class Assessment(_Part):
     department_weight: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0.3333")
 
 
+class Ranking(_Part):
+    """Rank lists in figures and bulletins (domain.md §5): off unless a district wants them, and never of a few.
+
+    Attributes:
+        least: a group with a smaller denominator is in no list; at least 10.
+    """
+
+    shown: bool = False
+    least: Annotated[int, Field(ge=10)] = 10
+
+
 _SPREAD = AliasChoices("wake_spread", "wake_spread_seconds")
 
 
@@ -326,3 +337,4 @@ class Policy(_Part):
     quiet_hours: QuietHours | None = None
     recurrence: Recurrence | None = None
     assessment: Assessment = Assessment()
+    ranking: Ranking = Ranking()

@@ -711,6 +711,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.include_router(import_module("starter.catalogue_routes").router)  # it builds on this module
     app.include_router(ops_routes.router)
     app.include_router(_audit_router())
+    app.include_router(import_module("starter.figures_routes").router)  # the same
     app.include_router(public)
     import_module("starter.codec_routes").install(app, doors.settings)  # it builds on this module
     described = app.openapi()

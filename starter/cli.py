@@ -22,6 +22,7 @@ from domain.words import ACTS
 from starter import catalogue_cli, ops_cli
 from starter.audit_cli import audit_app
 from starter.bodies import BODIES
+from starter.figures_cli import figures_app
 from starter.key_commands import key_app
 from starter.local import DEFAULT_DATA
 from starter.local import open_store as _store
@@ -40,6 +41,7 @@ app.add_typer(district_app, name="district")
 app.add_typer(catalogue_cli.app, name="catalogue")
 app.add_typer(key_app, name="keys")
 app.add_typer(audit_app, name="audit")
+app.add_typer(figures_app)
 
 out = Console()
 err = Console(stderr=True)
