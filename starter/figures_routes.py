@@ -25,7 +25,7 @@ from domain.figures import (
 )
 from domain.policy import Ranking
 from domain.rating_patterns import GivenRating, RatingFlag, given_ratings, rating_flags
-from starter.api import API, Doors, OurDoors, Reader, _district, identify
+from starter.api import API, Doors, OurDoors, Reader, district_of, identify
 from starter.api import router as doors_router
 from starter.bodies import Body, Time
 from starter.views import LocalTime
@@ -267,7 +267,7 @@ async def _own_row(doors: Doors, person: Person, asked: Asked, now: datetime) ->
     by = asked.by or next(iter(heads), None)
     if by is None or by not in heads:
         raise _NOT_FOR_YOU
-    district, office = _district(doors, person, asked.district), heads[by]
+    district, office = district_of(doors, person, asked.district), heads[by]
     grouping = Grouping(now, by)
     async for states in doors.store.states_called(
         district=district.code,
@@ -299,7 +299,7 @@ def _districts(doors: Doors, person: Person, code: str | None) -> list[District]
     """Return the district that is asked for; all of them for the city level when none is named."""
     if code is None and access.sight(person.actor()).everything:
         return doors.directory.districts()
-    return [_district(doors, person, code)]
+    return [district_of(doors, person, code)]
 
 
 def _field_of(doors: Doors, district: str, item: str) -> str:
