@@ -222,7 +222,8 @@ def label(state: CaseState, terms: Terms, at: datetime) -> str:
     urgent = "【紧急】" if state.call.urgency is Urgency.URGENT else ""
     matter = state.call.item_name or f"{CATEGORIES[state.call.category]}类事项"
     overdue = "·超时" if state.is_overdue(at) else ""
-    return f"{urgent}{terms.name(state.call.township)}·{matter}·{STAGES[state.stage]}{overdue}"
+    going_on = "·跟踪中" if state.is_over and not state.is_settled else ""
+    return f"{urgent}{terms.name(state.call.township)}·{matter}·{STAGES[state.stage]}{going_on}{overdue}"
 
 
 def sentence(entry: Entry, terms: Terms) -> str:
