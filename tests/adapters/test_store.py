@@ -373,3 +373,28 @@ async def test_the_ledger_folds_to_what_the_read_model_says(store: Store) -> Non
         await keep(store, play)
         entries: list[Entry] = await store.entries(play.state.case_id)
         assert fold(entries) == await store.case(play.state.case_id)
+
+
+async def test_the_cases_of_a_half_open_period_come_in_batches_each_once_and_in_order(store: Store) -> None:
+    plays = [
+        Play(NOW + timedelta(minutes=minute // 2), case_id=f"case-{minute}").dispatch(
+            ECOLOGY if minute % 2 else MARKET
+        )
+        for minute in range(7)  # two of each minute: pages must not break between them
+    ]
+    for play in reversed(plays):
+        await keep(store, play)
+
+    async def found(**wanted: Any) -> list[list[str]]:
+        return [[each.case_id for each in batch] async for batch in store.states_called(**wanted)]
+
+    everything = [f"case-{minute}" for minute in range(7)]
+    assert await found() == [everything]
+    assert await found(batch=3) == [everything[:3], everything[3:6], everything[6:]]
+    assert await found(batch=7) == [everything]
+    until = NOW + timedelta(minutes=2)
+    assert await found(called_from=NOW + timedelta(minutes=1), called_before=until) == [everything[2:4]]
+    assert await found(department=ECOLOGY, batch=2) == [["case-1", "case-3"], ["case-5"]]
+    assert await found(district="elsewhere") == await found(township="other-town") == []
+    states = [each async for batch in store.states_called(batch=2) for each in batch]
+    assert states == [play.state for play in plays]

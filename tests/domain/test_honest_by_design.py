@@ -1,11 +1,12 @@
 """Systems of this kind fail their users in known ways. One test for each of them says what ours does instead."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from domain.case import AppealAbout, Basis, CheckIn, Grade, Officer, Stage
+from domain.case import AppealAbout, Basis, CaseState, CheckIn, Grade, Officer, Stage
 from domain.commands import (
     Adjudicate,
     DecideAppeal,
@@ -24,7 +25,9 @@ from domain.commands import (
 )
 from domain.commands import CheckIn as CheckInCommand
 from domain.events import Escalated
-from domain.policy import ClockKind, Urgency
+from domain.figures import By, Grouping, RatingsByUnit, department_score, ranked
+from domain.policy import ClockKind, Ranking, Urgency
+from domain.rating_patterns import Pattern, given_ratings, rating_flags
 from tests.domain.test_lifecycle import refusal
 from tests.sample import (
     COORDINATOR,
@@ -38,6 +41,7 @@ from tests.sample import (
     MARKET,
     OFFICERS,
     OTHER_SUPERVISOR,
+    OTHER_TOWN,
     POLICE,
     SUPERVISOR,
     TOWN_APPROVER,
@@ -48,9 +52,9 @@ from tests.sample import (
 )
 
 
-def called(**changes: Any) -> Play:
+def called(at: str = "2026-03-04 09:00", **changes: Any) -> Play:
     """A released call under every rule of the mechanism, Wednesday 9:00."""
-    return Play(terms=FULL_TERMS, **({"caller": TOWN_APPROVER} | changes))
+    return Play(at, terms=FULL_TERMS, **({"caller": TOWN_APPROVER} | changes))
 
 
 def test_unsigned_means_untimed_here_the_clock_runs_from_dispatch_and_signing_is_deemed() -> None:
@@ -201,3 +205,60 @@ def test_one_more_system_to_feed_here_a_call_says_everything_once_and_its_channe
     assert play.state.departments() == (ECOLOGY, POLICE, MARKET)  # nobody types what the list knows
     assert play.state.call.channel == "grid"
     assert play.state.call.responsibility == LISTED
+
+
+def test_mechanical_ratings_here_they_are_flagged_with_what_the_flag_rests_on_and_not_dropped() -> None:
+    plays = [
+        called(f"2026-03-04 09:{minute:02}", case_id=f"case-{minute:02}").dispatch(ECOLOGY)
+        for minute in range(10)
+    ]
+    states = [play.sign().check_in().act().done().rate().state for play in plays]
+    given = [rating for state in states for rating in given_ratings(state)]
+    flags = {flag.pattern: flag for flag in rating_flags(given)}
+    assert set(flags) == {Pattern.UNIFORM, Pattern.TOO_FAST}
+    assert [each.case_id for each in flags[Pattern.UNIFORM].ratings] == [each.case_id for each in states]
+    grouping = Grouping(plays[-1].now)
+    grouping.add(states)
+    assert (grouping.total.satisfaction.value, grouping.total.satisfaction.n) == (Decimal(1), 10)
+
+
+def test_100_percent_with_no_denominator_here_every_rate_has_its_n_and_none_of_nothing() -> None:
+    nothing = Grouping(shanghai("2026-03-04 09:00")).total
+    assert nothing.rates()
+    assert all((each.n, each.value) == (0, None) for each in nothing.rates().values())
+    grouping = Grouping(shanghai("2026-03-20 09:00"), By.TOWNSHIP)
+    play = called(channel="grid").dispatch(ECOLOGY, POLICE).sign().check_in().act().done().rate(POLICE)
+    grouping.add([play.at("2026-03-19 09:00").state])
+    found = grouping.total
+    assert (found.satisfaction.value, found.satisfaction.n, found.unrated.value) == (
+        Decimal(1),
+        1,
+        Decimal("0.5"),
+    )
+    assert found.channels["grid"].n == 1
+    assert ranked(grouping.rows(), "satisfaction", Ranking()) == {}
+    assert ranked(grouping.rows(), "satisfaction", Ranking(shown=True)) == {}  # n < 10
+
+
+def test_whistle_inflation_and_fear_here_the_number_of_calls_never_enters_a_townships_score() -> None:
+    few = [
+        called().dispatch(ECOLOGY, POLICE).sign().check_in().act().done().rate().state,
+        called(township=OTHER_TOWN).state,
+    ]
+
+    def rates_and_scores(states: list[CaseState]) -> tuple[Any, Any, set[str]]:
+        grouping, collected = Grouping(shanghai("2026-03-20 09:00"), By.TOWNSHIP), RatingsByUnit()
+        grouping.add(states)
+        collected.add(states)
+        rates = {
+            key.code: {name: each.value for name, each in row.rates().items()}
+            for key, row in grouping.rows().items()
+        }
+        scores = {
+            unit: department_score(each, FULL_TERMS.policy.assessment, "v1", Decimal(80)).value
+            for unit, each in collected.rates().items()
+        }
+        return rates, scores, {unit.department for unit in collected.rates()}
+
+    assert rates_and_scores(few) == rates_and_scores(few * 7)
+    assert rates_and_scores(few)[2] == {ECOLOGY, POLICE}  # no township is scored at all
