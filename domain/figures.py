@@ -104,32 +104,33 @@ class Attendance:
 def attendances(state: CaseState) -> tuple[Attendance, ...]:
     """Return every department that is or was on the case; one that came back stands for each of its times."""
     whole = case_left_out(state)
-    free = list(state.clocks)
-
-    def take(department: str, before: datetime | None) -> tuple[Clock, ...]:
-        mine = [
-            clock
-            for clock in free
-            if clock.department == department and (before is None or clock.started_at < before)
-        ]
-        for clock in mine:
-            free.remove(clock)
-        return tuple(mine)
-
     found = [
         Attendance(
             assignment=each.assignment,
-            clocks=take(each.assignment.department, each.left_at),
+            clocks=_clocks_between(state, each.assignment.department, before=each.left_at),
             left_at=each.left_at,
             left_out=whole or (None if each.in_figures else LeftOut.RULING),
         )
         for each in state.former
     ]
     found += [
-        Attendance(assignment=each, clocks=take(each.department, None), left_out=whole)
+        Attendance(assignment=each, clocks=_clocks_between(state, each.department), left_out=whole)
         for each in state.assignments
     ]
     return tuple(found)
+
+
+def _clocks_between(state: CaseState, department: str, before: datetime | None = None) -> tuple[Clock, ...]:
+    """Return the department's clocks that started since it last left the case, or since it did before that."""
+    left = [each.left_at for each in state.former if each.assignment.department == department]
+    since = max((each for each in left if before is None or each < before), default=None)
+    return tuple(
+        clock
+        for clock in state.clocks
+        if clock.department == department
+        and (before is None or clock.started_at < before)
+        and (since is None or clock.started_at >= since)
+    )
 
 
 def rating_as_given(assignment: Assignment) -> Rating | None:
@@ -269,8 +270,8 @@ class Tally:
     _cases_left_out: Counter[LeftOut] = field(default_factory=Counter)
     _assignments_left_out: Counter[LeftOut] = field(default_factory=Counter)
 
-    def add_case(self, state: CaseState) -> None:
-        """Count what concerns the case as a whole."""
+    def add_case(self, state: CaseState, departments: Sequence[Attendance]) -> None:
+        """Count what concerns the case as a whole; the departments are those of `attendances`."""
         left_out = case_left_out(state)
         if left_out is not None:
             self._cases_left_out[left_out] += 1
@@ -280,7 +281,7 @@ class Tally:
         whole = [clock for clock in state.clocks if clock.kind is ClockKind.CASE]
         late = any(clock.is_red(self.moment) for clock in whole)
         closed, closed_once = state.stage is Stage.CLOSED, bool(state.closure or state.past_closures)
-        everyone = [each.assignment for each in attendances(state) if each.left_out is None]
+        everyone = [each.assignment for each in departments if each.left_out is None]
         reworked = any(each.round > 1 for each in everyone)
         decided = [each for each in state.objections if each.upheld is not None]
         self._count(
@@ -466,10 +467,10 @@ class Grouping:
     def add(self, states: Iterable[CaseState]) -> None:
         """Count these."""
         for state in states:
-            lead = state.lead.department if state.lead else ""
+            lead, departments = state.lead.department if state.lead else "", attendances(state)
             for tally in self._tallies(state, lead):
-                tally.add_case(state)
-            for one in attendances(state):
+                tally.add_case(state, departments)
+            for one in departments:
                 for tally in self._tallies(state, one.assignment.department):
                     tally.add_attendance(state, one)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.case import AppealAbout, Basis, CaseState, Grade, Role
+from domain.case import AppealAbout, Basis, CaseState, Direction, Grade, Role
 from domain.commands import (
     Adjudicate,
     Cancel,
@@ -30,6 +30,7 @@ from domain.figures import (
     LeftOut,
     RatingsByUnit,
     Unit,
+    attendances,
     department_score,
     ranked,
     rate,
@@ -171,6 +172,22 @@ def test_a_transferred_department_stays_in_and_is_due_only_if_its_time_had_run_o
     assert early.assignments_left_out == late.assignments_left_out == {}
 
 
+def test_a_department_that_comes_back_stands_for_each_of_its_times_with_the_clocks_of_that_time() -> None:
+    play = called().dispatch(ECOLOGY)
+    for source, to in ((ECOLOGY, HOUSING), (HOUSING, ECOLOGY)):
+        play.later(minutes=10).do(Transfer(by=DISPATCHER, department=source, to=to, reason="职责"))
+    play.sign().check_in()
+    found = attendances(play.state)
+    assert [(each.assignment.department, len(each.clocks)) for each in found] == [
+        (ECOLOGY, 3),
+        (HOUSING, 3),
+        (ECOLOGY, 4),  # sign-for, check-in and handling, and the township's time to confirm
+    ]
+    assert all(each.started_at >= shanghai("2026-03-04 09:20") for each in found[2].clocks)
+    counted = figures(play)
+    assert (parts(counted.sign_for), parts(counted.check_in)) == ((1, 3), (1, 1))
+
+
 def released(play: Play) -> Play:
     """Let a ruling release the ecology office; housing takes its place."""
     play.do(
@@ -216,6 +233,12 @@ def test_a_case_that_was_withdrawn_is_in_no_rate_and_neither_are_its_departments
 
 def test_a_call_that_waits_for_its_release_has_not_been_made_yet() -> None:
     assert figures(called(caller=TOWN_OFFICER)).cases_left_out == {LeftOut.NOT_RELEASED: 1}
+
+
+def test_what_a_department_asks_of_a_township_is_no_check_in_and_is_counted_as_such() -> None:
+    play = called(direction=Direction.DOWN, caller_office=ECOLOGY, caller=OFFICERS[ECOLOGY])
+    found = figures(play)
+    assert (found.cases, found.cases_left_out) == (0, {LeftOut.DOWNWARD: 1})
 
 
 # --- ratings -----------------------------------------------------------------------------------------------
