@@ -155,6 +155,7 @@ def read_district(folder: Path) -> District:
     items = _items(tables["catalogue"], organisations)
     _require_staff(reading, organisations, people)
     policy, named, calendar = _policy(reading)
+    _require_reviewers(reading, people, policy)
     if reading.problems or policy is None or calendar is None:
         raise DistrictInvalid(reading.problems)
     return District(
@@ -430,6 +431,15 @@ def _items(rows: Iterable[_Row], organisations: dict[str, Organisation] | None) 
                 note=row["note"],
             )
     return list(found.values())
+
+
+def _require_reviewers(reading: _Reading, people: Sequence[Person], policy: Policy | None) -> None:
+    """An appeal that not enough different people can decide would stay open for ever."""
+    appeal = policy.limits.appeal if policy else None
+    found = sum(person.holds(Role.SUPERVISOR) for person in people)
+    if appeal is not None and found < appeal.reviewers:
+        message = f"申诉须由 {appeal.reviewers} 位不同的复核人(supervisor)复核,现有 {found} 位。"
+        reading.problems.append(Problem(file="people.csv", message=message))
 
 
 def _require_staff(

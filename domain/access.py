@@ -131,7 +131,8 @@ def permit(actor: Actor, act: Act, state: CaseState, department: str | None = No
         return
     if rule.of_department and any(post.role in _DEPARTMENT | {Role.RESIDENT_OFFICER} for post in actor.posts):
         raise Forbidden("not_your_department", "只能代表本部门办理;请由该部门的工作人员操作。")
-    raise Forbidden("role_may_not", f"您的岗位不能执行此操作;该操作由{rule.who}办理。")
+    who = rule.who if isinstance(rule.who, str) else rule.who(state, department)
+    raise Forbidden("role_may_not", f"您的岗位不能执行此操作;该操作由{who}办理。")
 
 
 def _here(actor: Actor, state: CaseState) -> bool:
@@ -199,12 +200,15 @@ def _refuses(actor: Actor, state: CaseState) -> bool:
             return _is(actor, state, Role.DISPATCHER)
 
 
+def _is_before_group(state: CaseState, department: str | None) -> bool:
+    return any(
+        each.before_group for each in state.objections if each.is_open and each.department == department
+    )
+
+
 def _adjudicates(actor: Actor, state: CaseState, department: str | None) -> bool:
     """The dispatcher first, then the coordination group; the dispatcher has no say any more then."""
-    instances = [
-        each.before_group for each in state.objections if each.is_open and each.department == department
-    ]
-    role = Role.COORDINATOR if instances and instances[0] else Role.DISPATCHER
+    role = Role.COORDINATOR if _is_before_group(state, department) else Role.DISPATCHER
     return _is(actor, state, role)
 
 
@@ -225,7 +229,7 @@ class _Rule:
         unseen: also without seeing the case: what reaches all cases at once.
     """
 
-    who: str
+    who: str | Callable[[CaseState, str | None], str]
     allows: Callable[[Actor, CaseState, str | None], bool]
     of_department: bool = False
     unseen: bool = False
@@ -239,15 +243,26 @@ _JUDGE = _Rule("呼叫人", lambda actor, state, _: _calls(actor, state, alone=T
 _OWN_DEPARTMENT = _Rule("承办部门", _of_department, of_department=True)
 _HEAD = _Rule("承办部门负责人", _heads, of_department=True)
 
+_REFUSERS = {Stage.AWAITING_RELEASE: "镇街审批人", Stage.AWAITING_ADMISSION: "协调小组"}
 _RULES: dict[Act, _Rule] = {
-    Act.RELEASE: _Rule("镇街审批人或协调小组", lambda actor, state, _: _releases(actor, state)),
-    Act.REFUSE: _Rule("待办环节的审批人", lambda actor, state, _: _refuses(actor, state)),
+    Act.RELEASE: _Rule(
+        lambda state, _: "协调小组" if state.stage is Stage.AWAITING_ADMISSION else "镇街审批人",
+        lambda actor, state, _: _releases(actor, state),
+    ),
+    Act.REFUSE: _Rule(
+        lambda state, _: _REFUSERS.get(state.stage, "派单员"), lambda actor, state, _: _refuses(actor, state)
+    ),
     Act.DISPATCH: _DISPATCHER,
     Act.CANCEL: _CALLER,
     Act.LINK: _DISPATCHER,
     Act.TRANSFER: _DISPATCHER,
     Act.OBJECT: _OWN_DEPARTMENT,
-    Act.ADJUDICATE: _Rule("派单员(时限内)或协调小组", _adjudicates),
+    Act.ADJUDICATE: _Rule(
+        lambda state, department: (
+            "协调小组" if _is_before_group(state, department) else "派单员(逾期未处理的转协调小组)"
+        ),
+        _adjudicates,
+    ),
     Act.SIGN: _OWN_DEPARTMENT,
     Act.CHECK_IN: _OWN_DEPARTMENT,
     Act.CONFIRM_CHECK_IN: _TOWNSHIP_OF_CASE,

@@ -380,6 +380,7 @@ class Assignment(Value):
         bound: the coordination group's ruling put it there: no further objection.
         corrected: the rating as an upheld appeal corrected it; the original stays.
         exempted: an upheld appeal takes its lateness out of the figures.
+        evidence: what its report of this round has shown.
     """
 
     department: OrganisationCode
@@ -398,6 +399,7 @@ class Assignment(Value):
     bound: bool = False
     corrected: Rating | None = None
     exempted: bool = False
+    evidence: tuple[str, ...] = ()
 
     @property
     def signed(self) -> bool:
@@ -571,13 +573,18 @@ class Verdict(Value):
 
 
 class Appeal(Value):
-    """申诉 of one department, after closure; both versions of what it is about are kept."""
+    """申诉 of one department, after closure; both versions of what it is about are kept.
+
+    Attributes:
+        round: of the department's work that it is about.
+    """
 
     number: int
     department: OrganisationCode
     about: AppealAbout
     reason: str
     appealed_at: Moment
+    round: int = 1
     verdicts: tuple[Verdict, ...] = ()
     decided_at: Moment | None = None
     upheld: bool | None = None

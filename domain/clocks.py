@@ -306,8 +306,11 @@ def moves_of_extension(
     return tuple(moves)
 
 
-def moves_of_terms(state: CaseState, terms: Terms) -> tuple[ClockMove, ...]:
-    """Return where newer terms move the running clocks: computed anew from their starts, with all that moved them."""
+def moves_of_terms(state: CaseState, at: datetime, terms: Terms) -> tuple[ClockMove, ...]:
+    """Return where newer terms move the running clocks: computed anew from their starts, with all that moved them.
+
+    Nobody becomes late by it: a limit that would lie in the past then stays where it was.
+    """
     found = [clock for clock in state.running if clock.kind is not ClockKind.SUSPENSION]
     computed = {clock.key: _recomputed(state, clock, terms) for clock in found}
     lengthened = [
@@ -322,6 +325,8 @@ def moves_of_terms(state: CaseState, terms: Terms) -> tuple[ClockMove, ...]:
             continue
         if clock.kind is ClockKind.CASE:
             due = max(due, *lengthened) if lengthened else due
+        if due < at <= clock.due_at:
+            continue
         move = _move(state, clock, due, terms)
         if (move.due_at, move.estimated, move.yellow_at) != (clock.due_at, clock.estimated, clock.yellow_at):
             moves.append(move)

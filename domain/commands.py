@@ -279,10 +279,15 @@ class Resume(Command):
 
 
 class LinkCase(Command):
-    """关联, or 并案 of a duplicate, which ends this case: the other goes on."""
+    """关联, or 并案 of a duplicate, which ends this case: the other goes on.
+
+    Attributes:
+        other_called_at: when the other was called, as the door found it.
+    """
 
     act = Act.LINK
     other: CaseId
+    other_called_at: Moment | None = None
     kind: LinkKind
     note: Note = ""
 

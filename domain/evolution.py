@@ -218,7 +218,9 @@ def evolved(state: CaseState, event: Event, at: datetime, name: str = "", person
         case Reopened():
             return _reopened(state, event, at)
         case Appealed():
+            about = state.assignment(event.department)
             appeal = Appeal(
+                round=about.round if about else 1,
                 number=event.number,
                 department=event.department,
                 about=event.about,
@@ -293,7 +295,8 @@ def _disputed(state: CaseState, event: CheckInDisputed, at: datetime) -> CaseSta
 def _done(state: CaseState, event: DoneReported, at: datetime) -> CaseState:
     state = _stop(state, at, ClockKind.HANDLING, event.department)
     state = _drop_extension(state, event.department, at)
-    state = _assign(state, event.department, done_at=at, result=event.result)
+    shown = tuple(each.evidence for each in event.attachments if each.evidence)
+    state = _assign(state, event.department, done_at=at, result=event.result, evidence=shown)
     return _stop(state, at, ClockKind.CASE) if state.stage is Stage.AWAITING_RATING else state
 
 
@@ -331,6 +334,7 @@ def _begin_again(state: CaseState, department: OrganisationCode) -> CaseState:
         past_ratings=(*assignment.past_ratings, *rated),
         done_at=None,
         result=None,
+        evidence=(),
         acted_in_round=False,
         round=assignment.round + 1,
     )
@@ -570,7 +574,8 @@ def _appeal_decided(
         return state
     if appeal.about is AppealAbout.LATENESS:
         return _assign(state, event.department, exempted=True)
-    rating = assignment.rating or assignment.past_ratings[-1]
+    given = (*assignment.past_ratings, *((assignment.rating,) if assignment.rating else ()))
+    rating = next(each for each in reversed(given) if each.round <= appeal.round)  # never one given since
     corrected = rating.model_copy(
         update={
             "grade": event.grade or rating.grade,

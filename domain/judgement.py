@@ -131,8 +131,8 @@ def appealable(state: CaseState, department: OrganisationCode, at: datetime, ter
     if limit is None:
         raise not_in_policy("申诉")
     assignment = assigned(state, department)
-    if any(each.department == department for each in state.appeals):
-        raise Refused("already_appealed", "每个部门对一个案件只能申诉一次。")
+    if any(each.department == department and each.round == assignment.round for each in state.appeals):
+        raise Refused("already_appealed", "每个部门对一次办理只能申诉一次。")
     assert state.closure is not None  # noqa: S101 - it is closed
     if at > clocks.calendar_of(terms.calendar).due(state.closure.at, limit.within).at:
         raise Refused("appeal_too_late", f"申诉须在办结后{limit.within}内提出。")

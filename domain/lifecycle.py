@@ -132,7 +132,7 @@ def decide(state: CaseState, command: AnyCommand, at: datetime, terms: Terms) ->
         case Resume():
             return relief.resume(state, command, at, terms)
         case AdoptTerms():
-            return relief.adopt_terms(state, command, terms)
+            return relief.adopt_terms(state, command, at, terms)
         case Watch():
             return attention.watch(state, command)
         case Instruct():

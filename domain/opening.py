@@ -66,7 +66,8 @@ def _require_down(call: CallDetails, terms: Terms) -> None:
         raise not_in_policy("交办事项准入")
     if call.caller_office is None:
         raise Invalid("caller_office_missing", "部门向镇街交办事项须写明交办部门(caller_office)。")
-    require_department(terms, call.caller_office)
+    if not is_kind(terms, call.caller_office, OrganisationKind.DEPARTMENT):
+        raise Invalid("unknown_department", f"只有部门可以向镇街交办事项,“{call.caller_office}”不是部门。")
 
 
 def is_listed(call: CallDetails) -> bool:
@@ -166,11 +167,19 @@ def cancel(state: CaseState, command: Cancel) -> list[Event]:
 
 
 def link(state: CaseState, command: LinkCase) -> list[Event]:
-    """Say which other case belongs to this one; a duplicate ends here and the other goes on."""
+    """Say which other case belongs to this one; a duplicate ends here and the other goes on.
+
+    Only the later is merged into the earlier, so that two cases can never each be merged into the other.
+    """
     if command.other == state.case_id:
         raise Invalid("link_to_itself", "案件不能与自身关联。")
     if any(each.other == command.other and each.kind is command.kind for each in state.links):
         raise Refused("already_linked", "两案已经关联。")
     if command.kind is LinkKind.DUPLICATE:
         cancellable(state)
+        if command.other_called_at is None or (command.other_called_at, command.other) > (
+            state.called_at,
+            state.case_id,
+        ):
+            raise Invalid("merge_into_earlier", "只能把后来的案件并入先前的案件;请在后来的案件上办理并案。")
     return [Linked(other=command.other, link=command.kind, note=command.note)]

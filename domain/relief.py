@@ -182,12 +182,12 @@ def resume(state: CaseState, command: Resume, at: datetime, terms: Terms) -> lis
 # --- newer terms -------------------------------------------------------------------------------------------
 
 
-def adopt_terms(state: CaseState, command: AdoptTerms, terms: Terms) -> list[Event]:
+def adopt_terms(state: CaseState, command: AdoptTerms, at: datetime, terms: Terms) -> list[Event]:
     """Let a newer calendar or policy hold for a case in which a clock runs, and say which clocks that moves."""
     if state.is_settled:
         raise Refused("case_over", f"案件{STAGES[state.stage]},不能再办理。")
     adopted = terms.adopting(command.terms, command.scope)
     if adopted == terms:
         raise Refused("nothing_new", "案件已适用该版本。")
-    moved = clocks.moves_of_terms(state, adopted)
+    moved = clocks.moves_of_terms(state, at, adopted)
     return [TermsAdopted(scope=command.scope, reason=command.reason, terms=adopted, moved=moved)]

@@ -23,13 +23,7 @@ def dispatch(state: CaseState, command: Dispatch, at: datetime, terms: Terms) ->
         _require_assignable(state, office, terms)
     if len(set(everyone)) != len(everyone):
         raise Invalid("department_twice", "同一部门不能重复派单,牵头单位也不能同时为配合单位。")
-    listed = state.call.responsibility
-    differs = (
-        state.call.direction is Direction.UP
-        and listed is not None
-        and (listed.lead != lead or set(listed.cooperating) != set(cooperating))
-    )
-    if differs and not command.reason:
+    if _differs_from_list(state, lead, cooperating) and not command.reason:
         raise Invalid("reason_missing", "派单与事项清单的牵头或配合单位不一致,须说明理由(reason)。")
     return [
         clocks.dispatched(
@@ -45,15 +39,34 @@ def dispatch(state: CaseState, command: Dispatch, at: datetime, terms: Terms) ->
     ]
 
 
+def _differs_from_list(
+    state: CaseState, lead: OrganisationCode, cooperating: tuple[OrganisationCode, ...]
+) -> bool:
+    """Departments that the call itself named may come besides those of the list without another reason."""
+    listed, asked = state.call.responsibility, set(state.call.departments)
+    if listed is None or state.call.direction is Direction.DOWN:
+        return False
+    others = set(cooperating)
+    return (
+        lead != listed.lead
+        or not set(listed.cooperating) <= others
+        or not others - set(listed.cooperating) <= asked
+    )
+
+
 def _who(state: CaseState, command: Dispatch) -> tuple[OrganisationCode, tuple[OrganisationCode, ...]]:
     listed = state.call.responsibility
     if state.call.direction is Direction.DOWN:
         return command.lead or state.call.township, command.cooperating or ()
     if command.lead is not None:
         return command.lead, command.cooperating or ()
-    if listed is None:
+    asked = state.call.departments
+    if listed is None and not asked:
         raise Invalid("lead_missing", "该案件未列事项,请指定牵头单位(lead)。")
-    return listed.lead, listed.cooperating if command.cooperating is None else command.cooperating
+    lead, others = (listed.lead, listed.cooperating) if listed else (asked[0], asked[1:])
+    if command.cooperating is not None:
+        return lead, command.cooperating
+    return lead, (*others, *(each for each in asked if each != lead and each not in others))
 
 
 def _require_assignable(state: CaseState, office: OrganisationCode, terms: Terms) -> None:
@@ -175,7 +188,10 @@ def _successor(
     if owner == department:
         raise Invalid("owner_is_the_same", "接办单位不能是原承办部门。")
     leads = assigned(state, department).lead
-    if state.assignment(owner) is None:
+    there = state.assignment(owner)
+    if there is not None and there.done_at is not None:
+        raise Refused("owner_is_done", "接办单位已报告办理完成,不能再接办;请另选单位,或由镇街先退回重办。")
+    if there is None:
         return leads, clocks.department_clocks(state, owner, state.limit_class, at, terms)
     everybody_else_is_done = all(
         each.done_at is not None for each in state.assignments if each.department != department

@@ -237,6 +237,8 @@ def sentence(entry: Entry, terms: Terms) -> str:
             again = f";同一事项同一地点此前已有 {len(call.recurs)} 件,升级阶梯提高" if call.raised else ""
             if call.direction is Direction.DOWN:
                 asks = f"{name(call.caller_office or '')}交办{name(call.township)}"
+            elif reporter := _reporter(entry):
+                asks = f"{reporter}向{name(call.township)}反映"
             else:
                 asks = f"{name(call.township)}吹哨"
             waits = f",{STAGES[event.awaits]}" if event.awaits else ""
@@ -353,6 +355,12 @@ def sentence(entry: Entry, terms: Terms) -> str:
                 if event.unrated
                 else "办结"
             )
+
+
+def _reporter(entry: Entry) -> str:
+    """Return as what somebody reports to a township who does not call for it; empty for the township itself."""
+    roles = {post.role for post in entry.by.posts} if entry.by else set()
+    return next((ROLES[role] for role in (Role.CITIZEN, Role.GRID_WORKER) if role in roles), "")
 
 
 def _note(note: str) -> str:

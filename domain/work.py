@@ -248,6 +248,7 @@ def missing_evidence(state: CaseState, given: tuple[Attachment, ...] = ()) -> tu
     if listed is None:
         return ()
     shown = {each.evidence for each in given}
+    shown |= {name for each in state.assignments for name in each.evidence}
     shown |= {attachment.evidence for action in state.actions for attachment in action.attachments}
     return tuple(name for name in listed.evidence if name not in shown)
 

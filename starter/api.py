@@ -31,7 +31,7 @@ from adapters.store import Answer, IdempotencyClash, NotFound, Store
 from adapters.temporal import connect
 from domain import access, audit, words
 from domain.calendar import SHANGHAI
-from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Direction, Stage
+from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Direction, LinkKind, Stage
 from domain.commands import COMMANDS, Act, AdoptTerms, AnyCommand
 from domain.district import District, Item, Person, Terms
 from domain.errors import Forbidden, Invalid, Refused
@@ -340,9 +340,14 @@ async def _perform(
     if replayed := await _replayed(doors, person, key, digest):
         return replayed
     state = await _visible(doors, case_id, person)
+    other: CaseState | None = None
     if isinstance(body, LinkBody):
-        await _visible(doors, CaseId(body.other), person)
-    command = _command(doors, person, state, act, body, key, digest)
+        other = await _visible(doors, CaseId(body.other), person)
+        if other.is_over and body.kind is LinkKind.DUPLICATE:
+            raise Refused(
+                "other_is_over", f"案件 {other.case_id} {words.STAGES[other.stage]},不能并入;可以关联。"
+            )
+    command = _command(doors, person, state, act, body, key, digest, other=other)
     try:
         receipt = await _act(doors, state, command)
     except TemporalUnavailable:
@@ -440,11 +445,21 @@ async def _after(doors: Doors, case_id: CaseId, sequence: int, *, recorded: bool
 
 
 def _command(
-    doors: Doors, person: Person, state: CaseState, act: Act, body: Body, key: str | None, digest: str
+    doors: Doors,
+    person: Person,
+    state: CaseState,
+    act: Act,
+    body: Body,
+    key: str | None,
+    digest: str,
+    *,
+    other: CaseState | None = None,
 ) -> AnyCommand:
     fields = fields_of(body)
     if isinstance(body, CheckInBody):
         _require_known_officers(doors, state, body)
+    if other is not None:
+        fields["other_called_at"] = other.called_at
     wanted = COMMANDS[act].model_fields.get("department")
     if wanted is not None and wanted.is_required() and "department" not in fields:
         fields["department"] = _only_department(person, state, act)
@@ -515,6 +530,7 @@ async def adopt(body: AdoptionBody, doors: OurDoors, person: Reader, key: Key = 
     digest = _digest("/policy/adoptions", body)
     if replayed := await _replayed(doors, person, key, digest):
         return replayed
+    await doors.directory.refresh()  # what was loaded a moment ago is meant, not what is remembered
     actor, district = person.actor(), district_of(doors, person, body.district)
     access.require_may_adopt(actor, district.code)
     now, newer, scoped = _now(), district.terms(), _scoped(person, key)

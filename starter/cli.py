@@ -136,6 +136,7 @@ def addresses(url: str, ui_url: str | None, data: Path) -> Table:
     table.add_row("首页", url)
     table.add_row("接口文档", f"{url}/docs")
     table.add_row("Temporal 界面", ui_url or "(未启用)")
+    table.add_row("解密登录", f"{url}/codec/login(登录后在 Temporal 界面可读中文摘要与详情)")
     table.add_row("数据与日志", str(data.resolve()))
     table.add_row("取得令牌", f"shaodao token 人员编号 --data {data}")
     return table
@@ -275,7 +276,9 @@ def district_load(
             await store.load_district(read_district(folder), datetime.now(UTC))
 
     asyncio.run(run())
-    out.print("已装载。新案件适用新数据,在办案件沿用立案时的版本。")
+    out.print(
+        "已装载,数秒内生效。新案件适用新数据,在办案件沿用立案时的版本(如需适用新版,见 district apply)。"
+    )
 
 
 PRESETS = DEFAULT_DISTRICTS / "presets"

@@ -207,6 +207,25 @@ def _of_validation(error: RequestValidationError) -> Problem:
     return Problem(422, errors[0]["code"], f"请求内容有误。{told}", errors=errors)
 
 
+def _allowed(found: Mapping[str, Any]) -> str:
+    """Return what would have been right, where the check knows it."""
+    known = found.get("ctx", {})
+    if "expected" in known:
+        return f",应为:{str(known['expected']).replace(' or ', '、').replace(', ', '、')}"
+    bounds = [f"{word} {known[name]}" for name, word in _BOUNDS.items() if name in known]
+    return f"({'、'.join(bounds)})" if bounds else ""
+
+
+_BOUNDS = {
+    "ge": "最小",
+    "gt": "须大于",
+    "le": "最大",
+    "lt": "须小于",
+    "max_length": "最多",
+    "min_length": "至少",
+}
+
+
 def _of_field(found: Mapping[str, Any]) -> dict[str, str]:
     kind = str(found["type"])
     field = ".".join(str(part) for part in found["loc"] if part not in {"body", "query", "path", "header"})
@@ -218,4 +237,5 @@ def _of_field(found: Mapping[str, Any]) -> dict[str, str]:
         code, detail = _DATE
     else:
         code, detail = _FIELD_CODES.get(kind, ("invalid_field", "内容有误"))
+        detail += _allowed(found)
     return {"field": field or "body", "code": code, "detail": detail}
