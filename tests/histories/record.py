@@ -12,11 +12,14 @@ from typing import Any
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from domain.case import Grade
-from domain.commands import Cancel, DisputeCheckIn, Rate, Refuse, Rework
+from domain import audit
+from domain.case import Grade, Officer
+from domain.commands import AnyCommand, Cancel, CheckIn, DisputeCheckIn, Rate, Refuse, Rework, Sign
+from domain.events import Entry
+from domain.lifecycle import decide, fold
 from domain.ports import CaseStart
 from domain.restart import from_ledger
-from tests.sample import DISPATCHER, ECOLOGY, POLICE, TERMS, TOWN_OFFICER, limit
+from tests.sample import DISPATCHER, ECOLOGY, OFFICERS, POLICE, TERMS, TOWN_OFFICER, limit
 from tests.workflows.cases import Cases, Running
 from workflows import names
 
@@ -142,6 +145,32 @@ async def restarted(cases: Cases) -> str:
     return await recorded(again)
 
 
+async def adopted(cases: Cases) -> str:
+    """A worker died after the ledger had committed: one act is taken on, one decided again, one taken on later."""
+    case = await cases.call()
+    await case.dispatch(ECOLOGY, POLICE)
+    sign, police = (
+        Sign(by=OFFICERS[office], department=office, key=f"sign-{office}") for office in (ECOLOGY, POLICE)
+    )
+    case.entries.extend(_lost(case, sign))
+    await case.do(police)  # what stands is not yet explained
+    await case.do(sign)
+    check_in = CheckIn(by=OFFICERS[POLICE], department=POLICE, officers=(Officer(name="王示例"),), key="in")
+    case.entries.extend(_lost(case, check_in))
+    await case.do(check_in)
+    await case.each("check_in", departments=(ECOLOGY,))
+    await case.each("confirm", "action", "done", "rate", departments=(ECOLOGY, POLICE))
+    await case.handle.result()
+    return await recorded(case)
+
+
+def _lost(case: Running, command: AnyCommand) -> list[Entry]:
+    """Return what a lost task made of the act."""
+    last = case.entries[-1]
+    events = decide(fold(case.entries), command, last.at, TERMS)
+    return audit.chain(case.case_id, events, after=last, at=last.at, by=command.by, key=command.key)
+
+
 async def main() -> None:
     """Record every path that this version has no file of yet."""
     async with (
@@ -152,7 +181,16 @@ async def main() -> None:
         ) as server,
         Cases(server) as cases,
     ):
-        for path in (straight, refused, disputed_and_cancelled, rework, late, ledger_away, restarted):
+        for path in (
+            straight,
+            refused,
+            disputed_and_cancelled,
+            rework,
+            late,
+            ledger_away,
+            restarted,
+            adopted,
+        ):
             file = HERE / f"{VERSION}-{path.__name__}.json"
             if not file.exists():
                 file.write_text(await path(cases))

@@ -29,6 +29,7 @@ def test_there_are_histories_of_every_kind_of_path() -> None:
         "late",
         "ledger_away",
         "restarted",
+        "adopted",
     }
 
 
