@@ -20,10 +20,11 @@ class RecordActivities:
         their way. A conflict is retried too, so that it stays in the operators' sight and the case goes on.
 
         Raises:
-            LedgerConflict: also when there still stands what the case has disowned.
+            LedgerConflict: also when there still stands what the case has disowned, or the case does not know what
+                to do with what stands.
         """
         recorded = await self._ledger.record(request.entries)
-        if recorded.standing and recorded.standing[-1].hash == request.disowned:
+        if recorded.standing and request.disowned in {None, recorded.standing[-1].hash}:
             place = recorded.standing[0].sequence
             raise LedgerConflict(
                 "ledger_conflict",

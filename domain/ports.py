@@ -75,11 +75,12 @@ class RecordRequest(Value):
     """Entries of one case that are to be appended, in order. The ledger knows the terms from the intake.
 
     Attributes:
-        disowned: hash of the newest standing entry that the case has found not to be its own decision.
+        disowned: hash of the newest standing entry that the case has found not to be its own decision; empty when
+            there is none. None from a case under older code, which would take what stands for its own entries.
     """
 
     entries: tuple[Entry, ...]
-    disowned: str = ""
+    disowned: str | None = None
 
 
 class Ledger(Protocol):

@@ -11,17 +11,20 @@ import pytest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
+from activities.record import RecordActivities
 from adapters.histories import fetch_runs
 from domain import audit, verify
 from domain.case import Stage
-from domain.commands import AnyCommand, Cancel, Sign
+from domain.commands import AnyCommand, Cancel, Reopen, Sign
 from domain.district import Terms
+from domain.errors import LedgerConflict
 from domain.events import Entry
 from domain.lifecycle import decide, fold, overdue
-from domain.ports import Receipt
+from domain.ports import Receipt, RecordRequest
 from starter.replay import replay
+from tests.fakes.ledger import FakeLedger
 from tests.records import rows
-from tests.sample import ECOLOGY, OFFICERS, POLICE, TERMS, TOWN_OFFICER, limit
+from tests.sample import ECOLOGY, FULL_TERMS, OFFICERS, POLICE, TERMS, TOWN_OFFICER, Play, limit
 from tests.workflows.cases import Cases, Running
 
 SIGN = Sign(by=OFFICERS[ECOLOGY], department=ECOLOGY, key="sign-1", body_digest="d")
@@ -40,7 +43,7 @@ def decided(
     return audit.chain(case.case_id, events, after=last, at=at, by=command.by, key=command.key)
 
 
-async def prove(cases: Cases, case: Running) -> None:
+async def prove(cases: Cases, case: Running, terms: Terms = TERMS) -> None:
     """See that the ledger is whole, what the workflow has, and what replaying its history derives."""
     audit.check_chain(case.entries)
     state = await case.state()
@@ -49,7 +52,7 @@ async def prove(cases: Cases, case: Running) -> None:
     replayed = await replay(await fetch_runs(cases.client, f"case/{case.case_id}"))
     derived = verify.derive(replayed)
     assert verify.compare_with_history(rows(case.entries), derived)[0] == []
-    assert verify.check_clocks(case.entries, TERMS) == []
+    assert verify.check_clocks(case.entries, terms) == []
 
 
 async def conflicts(case: Running) -> bool:
@@ -283,3 +286,36 @@ async def test_an_act_that_was_answered_is_not_taken_back_by_what_stands(cases: 
     assert not receipt.recorded
     assert [entry.key for entry in case.entries[2:]] == [CANCEL.key]
     assert await unrecorded(case) == 2
+
+
+async def test_a_case_that_closed_and_was_reopened_while_the_ledger_was_away_goes_on(cases: Cases) -> None:
+    limits = TERMS.policy.limits.model_copy(update={"reopen": FULL_TERMS.policy.limits.reopen})
+    terms = TERMS.model_copy(update={"policy": TERMS.policy.model_copy(update={"limits": limits})})
+    case = await cases.call(terms=terms)
+    await case.dispatch(ECOLOGY)
+    await case.each("sign", *STRAIGHT[:-1], departments=(ECOLOGY,))
+    cases.ledger.away = True
+    await case.each("rate", departments=(ECOLOGY,))
+    await case.do(Reopen(by=TOWN_OFFICER, reason="违建复建", key="again"))
+    cases.ledger.away = False
+
+    async def caught_up() -> bool:
+        return await unrecorded(case) == 0
+
+    await until(caught_up)
+    await case.each(*STRAIGHT[2:], departments=(ECOLOGY,))
+    assert await case.handle.result() == Stage.CLOSED
+    assert case.kinds().count("closed") == 2
+    await prove(cases, case, terms)
+
+
+async def test_a_case_under_older_code_that_does_not_ask_what_stands_is_told_of_a_conflict() -> None:
+    ledger, play, other = FakeLedger(), Play().dispatch(), Play().dispatch(POLICE)
+    activities = RecordActivities(ledger)
+    await activities.record(RecordRequest(entries=tuple(play.entries)))
+    asked = RecordRequest(entries=tuple(other.entries), disowned="")
+    standing = (await activities.record(asked)).standing
+    assert standing == tuple(play.entries[1:])
+    for disowned in (None, standing[-1].hash):
+        with pytest.raises(LedgerConflict, match="ledger_conflict"):
+            await activities.record(asked.model_copy(update={"disowned": disowned}))
