@@ -2,6 +2,7 @@
 
 from temporalio import activity
 
+from domain.errors import LedgerConflict
 from domain.ports import Ledger, Recorded, RecordRequest
 
 
@@ -17,5 +18,16 @@ class RecordActivities:
 
         Everything that goes wrong is retried by the workflow: the database may be away, earlier entries may be on
         their way. A conflict is retried too, so that it stays in the operators' sight and the case goes on.
+
+        Raises:
+            LedgerConflict: also when there still stands what the case has disowned, or the case does not know what
+                to do with what stands.
         """
-        return await self._ledger.record(request.entries)
+        recorded = await self._ledger.record(request.entries)
+        if recorded.standing and request.disowned in {None, recorded.standing[-1].hash}:
+            place = recorded.standing[0].sequence
+            raise LedgerConflict(
+                "ledger_conflict",
+                f"台账第 {place} 条起已有不同的记录,且不是本案办理所得,请立即报告审计人员。",
+            )
+        return recorded

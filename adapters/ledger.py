@@ -184,13 +184,15 @@ def append(
         known: terms by case, kept from one time to the next.
 
     Raises:
-        LedgerConflict: of any of them; nothing is written.
+        LedgerConflict: of any of them; nothing is written. Nothing is written for a case either of which other
+            entries stand.
     """
     case_ids = [each[0].case_id for each in appends]
     database.lock_cases(connection, case_ids)
     _learn_terms(connection, case_ids, known)
     newest = _newest(connection, case_ids)
     held = _held(connection, [each for each in appends if _overlaps(each, newest)])
+    standing = _standing(connection, appends, held)
     steps: list[Step] = []
     notices: list[_Told] = []
     recorded: list[Recorded] = []
@@ -198,6 +200,9 @@ def append(
     for each in appends:
         case_id = each[0].case_id
         state, last = newest.get(case_id, (None, _NOTHING))
+        if case_id in standing:
+            recorded.append(last.model_copy(update={"standing": standing[case_id]}))
+            continue
         fresh = [entry for entry in each if (case_id, entry.sequence) not in held]
         if fresh:
             rows += _rows(fresh, last)
@@ -309,22 +314,53 @@ def _overlaps(entries: Sequence[Entry], newest: Mapping[str, tuple[CaseState, Re
     return known is not None and known[1].sequence >= entries[0].sequence
 
 
-def _held(connection: Connection, appends: Sequence[Sequence[Entry]]) -> set[tuple[str, int]]:
-    """Return which of these places are taken, by these very entries."""
+def _held(connection: Connection, appends: Sequence[Sequence[Entry]]) -> dict[tuple[str, int], str]:
+    """Return which of these places are taken, with the hashes that stand there."""
     if not appends:
-        return set()
+        return {}
     wanted = {(entry.case_id, entry.sequence): entry.hash for each in appends for entry in each}
     first = min(sequence for _, sequence in wanted)
     found = connection.execute(
         _PLACES, {"case_ids": list({case_id for case_id, _ in wanted}), "first": first}
     )
-    held = {(row.case_id, row.sequence): row.hash for row in found if (row.case_id, row.sequence) in wanted}
-    for place, hash_ in held.items():
-        if wanted[place] != hash_:
-            raise LedgerConflict(
-                "ledger_conflict", f"台账第 {place[1]} 条已有不同的记录,请立即报告审计人员。"
-            )
-    return set(held)
+    return {(row.case_id, row.sequence): row.hash for row in found if (row.case_id, row.sequence) in wanted}
+
+
+def _standing(
+    connection: Connection, appends: Sequence[Sequence[Entry]], held: Mapping[tuple[str, int], str]
+) -> dict[CaseId, tuple[Entry, ...]]:
+    """Return what stands where these differ, by case: whole chains that go on from the same entry as these.
+
+    Raises:
+        LedgerConflict: anything else stands there.
+    """
+    standing: dict[CaseId, tuple[Entry, ...]] = {}
+    for each in appends:
+        differing = (
+            entry for entry in each if held.get((entry.case_id, entry.sequence), entry.hash) != entry.hash
+        )
+        if (first := next(differing, None)) is not None:
+            standing[first.case_id] = _standing_from(connection, first)
+    return standing
+
+
+def _standing_from(connection: Connection, ours: Entry) -> tuple[Entry, ...]:
+    conflict = LedgerConflict(
+        "ledger_conflict", f"台账第 {ours.sequence} 条已有不同的记录,请立即报告审计人员。"
+    )
+    raw = _raw_entries(connection, ours.case_id, from_sequence=ours.sequence)
+    if len(raw) > _MOST_STANDING:
+        raise conflict
+    try:
+        entries = tuple(_parsed(raw))
+        audit.check_chain(entries, first=ours.sequence, previous=ours.previous)
+    except (ValueError, LedgerConflict):  # whatever was put there
+        raise conflict from None
+    return entries
+
+
+_MOST_STANDING = 200
+"""A lost task leaves what one task decided: far fewer. What is handed out goes into a history, which has limits."""
 
 
 class _States:
@@ -397,10 +433,10 @@ def _rows(fresh: Sequence[Entry], last: Recorded) -> list[dict[str, Any]]:
     return rows
 
 
-def _raw_entries(connection: Connection, case_id: CaseId) -> list[tuple[str, str]]:
+def _raw_entries(connection: Connection, case_id: CaseId, from_sequence: int = 1) -> list[tuple[str, str]]:
     query = (
         select(LedgerRow.entry, LedgerRow.hash)
-        .where(LedgerRow.case_id == case_id)
+        .where(LedgerRow.case_id == case_id, LedgerRow.sequence >= from_sequence)
         .order_by(LedgerRow.sequence)
     )
     return [(row.entry, row.hash) for row in connection.execute(query)]

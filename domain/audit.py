@@ -61,14 +61,13 @@ def chain(
     return entries
 
 
-def check_chain(entries: Sequence[Entry]) -> None:
-    """Say nothing if the entries are one whole chain from the first.
+def check_chain(entries: Sequence[Entry], *, first: int = 1, previous: str = GENESIS) -> None:
+    """Say nothing if the entries are one whole chain: from the first, or from this place on this hash.
 
     Raises:
         LedgerConflict: `broken_chain`, naming the sequence number of the first entry that does not follow.
     """
-    previous = GENESIS
-    for sequence, entry in enumerate(entries, start=1):
+    for sequence, entry in enumerate(entries, start=first):
         follows = entry.sequence == sequence and entry.previous == previous
         if not follows or entry.hash != digest(canonical(entry)):
             raise LedgerConflict(

@@ -59,16 +59,28 @@ class Receipt(Value):
 
 
 class Recorded(Value):
-    """The ledger's answer: how far it now reaches for the case."""
+    """The ledger's answer: how far it now reaches for the case.
+
+    Attributes:
+        standing: what stands at the places of the entries sent, from the first that differs on: a whole chain on the
+            same entry before. Nothing was written then, and the case finds out whether these are its own decisions.
+    """
 
     sequence: int
     hash: str
+    standing: tuple[Entry, ...] = ()
 
 
 class RecordRequest(Value):
-    """Entries of one case that are to be appended, in order. The ledger knows the terms from the intake."""
+    """Entries of one case that are to be appended, in order. The ledger knows the terms from the intake.
+
+    Attributes:
+        disowned: hash of the newest standing entry that the case has found not to be its own decision; empty when
+            there is none. None from a case under older code, which would take what stands for its own entries.
+    """
 
     entries: tuple[Entry, ...]
+    disowned: str | None = None
 
 
 class Ledger(Protocol):
@@ -77,10 +89,11 @@ class Ledger(Protocol):
     async def record(self, entries: Sequence[Entry]) -> Recorded:
         """Append the entries, project them and write their notices, in one transaction.
 
-        Idempotent on (case, sequence): what already stands is compared and left alone.
+        Idempotent on (case, sequence): what already stands is compared and left alone. Where other entries stand
+        that go on from the same entry as these, they are the answer: a task that was lost may have written them.
 
         Raises:
-            LedgerConflict: `ledger_conflict` when something else stands at a place (never retried),
+            LedgerConflict: `ledger_conflict` when anything else stands at a place,
                 `ledger_gap` when entries before these are missing (retried: they are on their way).
         """
         ...

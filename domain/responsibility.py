@@ -193,10 +193,7 @@ def _successor(
         raise Refused("owner_is_done", "接办单位已报告办理完成,不能再接办;请另选单位,或由镇街先退回重办。")
     if there is None:
         return leads, clocks.department_clocks(state, owner, state.limit_class, at, terms)
-    everybody_else_is_done = all(
-        each.done_at is not None for each in state.assignments if each.department != department
-    )
-    return leads, (clocks.rating_clock(state, at, terms),) if everybody_else_is_done else ()
+    return leads, ()
 
 
 def _require_upward(state: CaseState) -> None:

@@ -40,16 +40,29 @@ class _Taken:
         self.case: Case | None = None
         self.entries: dict[int, Entry] = {}
         self.clash: int | None = None
+        self.superseded: set[str] = set()
+        self._followed = 0
 
-    def keep(self, request: RecordRequest) -> None:
+    def keep(self, request: RecordRequest, case: Case) -> None:
         """Keep what the run wanted recorded; a second attempt brings the same again."""
+        self.follow(case)
         for entry in request.entries:
             if self.entries.setdefault(entry.sequence, entry) != entry:
                 self.clash = entry.sequence
 
+    def follow(self, case: Case) -> None:
+        """Put what the run has taken on from the ledger in the place of what it had wanted recorded there."""
+        taken_on = case._taken_on  # noqa: SLF001 - the record itself, not a copy
+        for standing, instead_of in taken_on[self._followed :]:
+            first = standing[0].sequence
+            self.superseded |= {entry.hash for entry in instead_of}
+            self.entries = {place: entry for place, entry in self.entries.items() if place < first}
+            self.entries |= {entry.sequence: entry for entry in standing}
+        self._followed = len(taken_on)
+
     def unrecorded(self) -> list[Entry]:
         """Return what the ledger has not acknowledged."""
-        return list(self.case._unrecorded) if self.case else []  # noqa: SLF001 - the record itself, not a copy
+        return list(self.case._unrecorded) if self.case else []  # noqa: SLF001 - the same
 
 
 class _Listener(Interceptor):
@@ -70,8 +83,8 @@ class _Listener(Interceptor):
     def _begun(self, case: Case, start: CaseStart) -> None:
         self.taken.case, self.taken.start = case, start
 
-    def _recorded(self, request: RecordRequest) -> None:
-        self.taken.keep(request)
+    def _recorded(self, request: RecordRequest, case: Case) -> None:
+        self.taken.keep(request, case)
 
 
 class _Inbound(WorkflowInboundInterceptor):
@@ -97,7 +110,7 @@ class _Outbound(WorkflowOutboundInterceptor):
 def _listen(activity: str, arguments: Sequence[Any]) -> None:
     if activity == names.RECORD:
         recorded: Any = workflow.extern_functions()["audit_recorded"]
-        recorded(arguments[0])
+        recorded(arguments[0], workflow.instance())
 
 
 class _Listening(PydanticPayloadConverter):
@@ -179,6 +192,8 @@ def _not_begun(run: RunHistory) -> Replayed:
 
 
 def _replayed(run: RunHistory, taken: _Taken, failure: Exception | None) -> Replayed:
+    if taken.case is not None:
+        taken.follow(taken.case)
     unrecorded = taken.unrecorded()
     for entry in unrecorded:
         taken.entries.setdefault(entry.sequence, entry)
@@ -191,7 +206,7 @@ def _replayed(run: RunHistory, taken: _Taken, failure: Exception | None) -> Repl
         entries=tuple(taken.entries[sequence] for sequence in sorted(taken.entries)),
         unrecorded=len(unrecorded),
         ended=run.is_over,
-        receipts=tuple(_receipts(run.history.events)),
+        receipts=tuple(each for each in _receipts(run.history.events) if each[2] not in taken.superseded),
         failure=told,
     )
 

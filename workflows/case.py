@@ -7,6 +7,7 @@ loop, the ledger in order, and what operators see. A refused act is refused in t
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.events import Entry, Event
     from domain.lifecycle import decide, evolve, overdue, terms_after
     from domain.ports import LATEST_SHOWN, Carried, CaseStart, Receipt, Recorded, RecordRequest
+    from domain.standing import Point, Step, carried_out, rederived
     from workflows import names
 
 _PROMPT_RECORD = timedelta(seconds=3)
@@ -31,6 +33,8 @@ _RECEIPTS_KEPT = 200
 _REOPENING_WITHIN = timedelta(minutes=10)
 _CATCH_UP_TRY = timedelta(seconds=30)
 _CATCH_UP_PAUSE = timedelta(seconds=30)
+_CLOCKS_APART = timedelta(seconds=10)
+"""By how much the clocks of the Temporal server's machines may differ: a lost task may have had the later one."""
 
 
 class _Due(NamedTuple):
@@ -48,6 +52,28 @@ class _Decided(NamedTuple):
     at: datetime
     command: AnyCommand
     events: list[Event]
+
+
+class TakenOn(NamedTuple):
+    """What stood in the ledger and the case went on from, and what it had decided instead; the auditor reads it."""
+
+    standing: tuple[Entry, ...]
+    instead_of: tuple[Entry, ...]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Act:
+    """An act that was decided, for as long as the ledger is not known to hold it.
+
+    Attributes:
+        answered: its person has the receipt: it can no longer be refused.
+        refusal: why it cannot be, once other decisions turned out to stand before it.
+    """
+
+    command: AnyCommand
+    receipt: Receipt
+    answered: bool = False
+    refusal: DomainError | None = None
 
 
 def _update(command: type[AnyCommand]) -> tuple[Any, Any]:
@@ -88,6 +114,10 @@ class Case:
         self._receipts = dict(start.carried.receipts) if start.carried else {}
         self._opened = start.opened
         self._unrecorded: list[Entry] = [] if start.carried else [start.opened]
+        self._base = Point(self._state, self._last, self._terms)
+        self._in_hand: list[_Act] = []
+        self._disowned: tuple[Entry, ...] = ()
+        self._taken_on: list[TakenOn] = []
         self._recording = asyncio.Lock()
         self._behind = False
         self._catching_up: asyncio.Task[None] | None = None
@@ -107,19 +137,22 @@ class Case:
         if self._reopening:
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(lambda: not self._state.is_settled, timeout=_REOPENING_WITHIN)
-        while not self._state.is_settled:
-            self._alarm_rang = False
-            self._apply_overdue()
-            self._set_alarm()
-            self._show()
-            await self._record_promptly()
-            await workflow.wait_condition(self._something_to_do)
-            if self._behind and self._catching_up is None:
-                self._catching_up = asyncio.create_task(self._catch_up())
-            if self._may_continue_as_new():
-                self._continue_as_new()
-        await self._see_ledger_whole()
-        return self._state.stage.value
+        while True:
+            while not self._state.is_settled:
+                self._alarm_rang = False
+                self._apply_overdue()
+                self._set_alarm()
+                self._show()
+                await self._record_promptly()
+                await workflow.wait_condition(self._something_to_do)
+                if self._behind and self._catching_up is None:
+                    self._catching_up = asyncio.create_task(self._catch_up())
+                if self._may_continue_as_new():
+                    self._continue_as_new()
+            await self._see_ledger_whole()
+            # What stood in the ledger, or an act while that was away, may have taken the case up again.
+            if self._state.is_settled or not workflow.patched("taken-up-while-behind"):
+                return self._state.stage.value
 
     # --- acts ----------------------------------------------------------------------------------------------
 
@@ -166,39 +199,42 @@ class Case:
 
     def _check(self, command: AnyCommand) -> None:
         """Refuse what the rules refuse, before anything is recorded; a request that was answered before passes."""
-        if command.key in self._receipts:
+        if command.key in self._receipts or self._owns_up(command):
             return
         now = self._now()
         state = self._state_at(now)
         try:
             self._decided = _Decided(state, now, command, decide(state, command, now, self._terms))
         except DomainError as error:
-            kind = type(error).__name__
-            raise ApplicationError(error.detail, error.code, type=kind, non_retryable=True) from None
+            raise _refused(error) from None
 
     async def _act(self, command: AnyCommand) -> Receipt:
         """Apply the act and answer once the ledger has it, or has been given up on for now."""
         if command.key in self._receipts:
+            for each in self._in_hand:
+                each.answered |= each.command.key == command.key
             return self._receipts[command.key]
+        act = self._claimed(command) if self._owns_up(command) else self._carry_out(command)
+        self._set_alarm()
+        self._show()
+        await self._record_promptly()
+        if act.refusal is not None:
+            raise _refused(act.refusal)
+        act.answered = True
+        recorded = not any(entry.sequence <= act.receipt.sequence for entry in self._unrecorded)
+        return act.receipt.model_copy(update={"recorded": recorded})
+
+    def _carry_out(self, command: AnyCommand) -> _Act:
         now = self._now()
         self._apply_overdue()
         self._append(self._decide(command, now), by=command.by, key=command.key)
         if isinstance(command, AdoptTerms):
             self._terms = _with_known_calendar(terms_after(self._last, self._terms))
         self._apply_overdue()  # an act may let a clock run on whose limit has passed already
-        receipt = Receipt(
-            sequence=self._last.sequence,
-            hash=self._last.hash,
-            stage=self._state.stage.value,
-            recorded=False,
-            body_digest=command.body_digest,
-        )
-        self._keep(command.key, receipt)
-        self._set_alarm()
-        self._show()
-        await self._record_promptly()
-        recorded = not any(entry.sequence <= receipt.sequence for entry in self._unrecorded)
-        return receipt.model_copy(update={"recorded": recorded})
+        act = _Act(command=command, receipt=_receipt(command, self._last, self._state))
+        self._in_hand.append(act)
+        self._keep(command.key, act.receipt)
+        return act
 
     def _decide(self, command: AnyCommand, now: datetime) -> list[Event]:
         """Return what the validator found a moment ago, if nothing has changed; a replay has no validator."""
@@ -290,43 +326,152 @@ class Case:
         if self._behind:
             return  # the catching-up holds the lock until the database is back; nobody waits for that
         async with self._recording:
-            if self._behind or not self._unrecorded:
-                return
-            try:
-                recorded = await workflow.execute_local_activity(
-                    names.RECORD,
-                    self._batch(),
-                    result_type=Recorded,
-                    schedule_to_close_timeout=_PROMPT_RECORD,
-                    retry_policy=RetryPolicy(maximum_attempts=1),
-                    summary=f"记入台账:第{self._unrecorded[0].sequence}条起",
-                )
-            except FailureError:
-                self._behind = True
-            else:
-                self._forget(recorded)
+            while self._unrecorded and not self._behind:
+                batch = self._batch()
+                try:
+                    recorded = await workflow.execute_local_activity(
+                        names.RECORD,
+                        batch,
+                        result_type=Recorded,
+                        schedule_to_close_timeout=_PROMPT_RECORD,
+                        retry_policy=RetryPolicy(maximum_attempts=1),
+                        summary=f"记入台账:第{self._unrecorded[0].sequence}条起",
+                    )
+                except FailureError:
+                    self._behind = True
+                    return
+                if not recorded.standing:
+                    self._forget(batch, recorded)
+                    return
+                self._behind = not self._take_on(recorded.standing)
 
     async def _catch_up(self) -> None:
-        """Write what the ledger lacks by an ordinary activity that never gives up; acts and clocks go on meanwhile."""
+        """Write what the ledger lacks by an ordinary activity that never gives up; acts and clocks go on meanwhile.
+
+        What the case disowns is asked about again with its hash, and is a conflict as long as it stands.
+        """
         async with self._recording:
-            recorded = await workflow.execute_activity(
-                names.RECORD,
-                self._batch(),
-                result_type=Recorded,
-                start_to_close_timeout=_CATCH_UP_TRY,
-                retry_policy=RetryPolicy(maximum_interval=_CATCH_UP_PAUSE),
-                summary=f"台账补记:第{self._unrecorded[0].sequence}条起(数据库恢复后自动完成)",
-            )
-            self._forget(recorded)
+            while True:
+                batch = self._batch()
+                try:
+                    recorded = await workflow.execute_activity(
+                        names.RECORD,
+                        batch,
+                        result_type=Recorded,
+                        start_to_close_timeout=_CATCH_UP_TRY,
+                        retry_policy=RetryPolicy(maximum_interval=_CATCH_UP_PAUSE),
+                        summary=f"台账补记:第{self._unrecorded[0].sequence}条起(数据库恢复后自动完成)",
+                    )
+                except (FailureError, asyncio.CancelledError):
+                    if self._catching_up is not None:
+                        raise
+                    return  # an act has come that what stands belongs to
+                if not recorded.standing:
+                    self._forget(batch, recorded)
+                    break
+                if self._take_on(recorded.standing):
+                    break
         self._behind = False
         self._catching_up = None
         await self._record_promptly()
 
     def _batch(self) -> RecordRequest:
-        return RecordRequest(entries=tuple(self._unrecorded))
+        disowned = self._disowned[-1].hash if self._disowned else ""
+        return RecordRequest(entries=tuple(self._unrecorded), disowned=disowned)
 
-    def _forget(self, recorded: Recorded) -> None:
-        self._unrecorded = [entry for entry in self._unrecorded if entry.sequence > recorded.sequence]
+    def _forget(self, batch: RecordRequest, recorded: Recorded) -> None:
+        """Forget what was sent and now stands in the ledger; the ledger may reach further than we know."""
+        reached = min(recorded.sequence, batch.entries[-1].sequence)
+        now_recorded = [entry for entry in self._unrecorded if entry.sequence <= reached]
+        self._unrecorded = [entry for entry in self._unrecorded if entry.sequence > reached]
+        if self._unrecorded:
+            self._base = self._base.after(
+                [each for each in now_recorded if each.sequence > self._base.last.sequence]
+            )
+        else:
+            self._base = Point(self._state, self._last, self._terms)
+        self._in_hand = [act for act in self._in_hand if act.receipt.sequence > reached]
+        self._disowned = ()
+
+    # --- what a lost task left in the ledger ---------------------------------------------------------------
+
+    def _take_on(self, standing: Sequence[Entry], arriving: _Act | None = None) -> bool:
+        """Go on from what stands in the ledger, if it is our own decision; what else is in hand is decided again.
+
+        A worker was killed after it had written and before Temporal heard of it; see `domain.standing`. What is not
+        ours never enters the case, and an act that was answered is not taken back: then nothing changes here.
+        """
+        acts = [*self._in_hand, arriving] if arriving else list(self._in_hand)
+        steps = self._steps(standing, [act.command for act in acts])
+        if steps is None:
+            self._disowned = tuple(standing)
+            return False
+        base = point = steps[-1].point
+        standing_acts = {id(step.command): step for step in steps}
+        now = max(workflow.now(), point.state.acted_at)
+        fresh: list[Entry] = []
+        again: list[tuple[_Act, Receipt | DomainError]] = []
+        for act in acts:
+            if id(act.command) in standing_acts:
+                continue
+            try:
+                redone = carried_out(point, act.command, now)
+            except DomainError as refusal:
+                again.append((act, refusal))
+            else:
+                point = redone[-1].point
+                fresh += [entry for step in redone for entry in step.entries]
+                again.append((act, _receipt(act.command, point.last, point.state)))
+        if any(act.answered and isinstance(outcome, DomainError) for act, outcome in again):
+            self._disowned = tuple(standing)
+            return False
+        for act in acts:
+            self._receipts.pop(act.command.key, None)
+            if (step := standing_acts.get(id(act.command))) is not None:
+                act.receipt = _receipt(act.command, step.entries[-1], step.point.state)
+                self._keep(act.command.key, act.receipt)
+        for act, outcome in again:
+            if isinstance(outcome, DomainError):
+                act.refusal = outcome
+            else:
+                act.receipt = outcome
+                self._keep(act.command.key, outcome)
+        instead = tuple(entry for entry in self._unrecorded if entry.sequence >= standing[0].sequence)
+        before = [entry for entry in self._latest if entry.sequence < standing[0].sequence]
+        self._latest = [*before, *standing, *fresh][-LATEST_SHOWN:]
+        self._state, self._last = point.state, point.last
+        self._terms = _with_known_calendar(point.terms)
+        self._base, self._unrecorded = base, fresh
+        self._in_hand = [act for act, _ in again if act.refusal is None]
+        self._disowned = ()
+        self._taken_on.append(TakenOn(tuple(standing), instead))
+        self._apply_overdue()
+        self._set_alarm()
+        self._show()
+        return True
+
+    def _steps(self, standing: Sequence[Entry], commands: Sequence[AnyCommand]) -> list[Step] | None:
+        first = standing[0].sequence
+        known = [entry for entry in self._unrecorded if self._base.last.sequence < entry.sequence < first]
+        base = self._base.after(known)
+        return rederived(base, standing, commands, until=self._now() + _CLOCKS_APART)
+
+    def _owns_up(self, command: AnyCommand) -> bool:
+        """Whether this is the act without which what stands in the ledger could not be explained."""
+        if not any(entry.by and entry.key == command.key for entry in self._disowned):
+            return False
+        return self._steps(self._disowned, [*(act.command for act in self._in_hand), command]) is not None
+
+    def _claimed(self, command: AnyCommand) -> _Act:
+        """Take on what stands, now that the act is here; the catching-up that keeps asking about it ends."""
+        act = _Act(command=command, receipt=_receipt(command, self._last, self._state))
+        if not self._take_on(self._disowned, act):
+            return self._carry_out(command)
+        self._behind = False
+        if (asking := self._catching_up) is not None:
+            self._catching_up = None
+            asking.cancel()
+        return act
 
     async def _see_ledger_whole(self) -> None:
         """Wait until nothing is unrecorded and no act is under way."""
@@ -366,6 +511,21 @@ class Case:
             workflow.upsert_search_attributes(names.changes(self._shown, values))
             self._shown = values
         workflow.set_current_details(words.details(self._state, self._latest, now, self._terms))
+
+
+def _receipt(command: AnyCommand, last: Entry, state: CaseState) -> Receipt:
+    return Receipt(
+        sequence=last.sequence,
+        hash=last.hash,
+        stage=state.stage.value,
+        recorded=False,
+        body_digest=command.body_digest,
+    )
+
+
+def _refused(error: DomainError) -> ApplicationError:
+    """Return what the rules say no with as Temporal hands it to the caller."""
+    return ApplicationError(error.detail, error.code, type=type(error).__name__, non_retryable=True)
 
 
 def _with_known_calendar(terms: Terms) -> Terms:

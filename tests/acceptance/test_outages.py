@@ -1,26 +1,34 @@
 """What is acknowledged survives: Temporal away, the database away, each process killed in the middle of a case."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from pydantic import SecretStr
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.histories import fetch_runs
 from adapters.settings import Settings
 from adapters.store import Store
 from domain import audit
-from domain.case import CaseId
+from domain.case import CaseId, Stage
+from domain.commands import AnyCommand, Dispatch
+from domain.events import Entry
 from domain.lifecycle import fold
+from domain.ports import CaseStart, Contact, Intake, Receipt
 from starter.api import Doors
+from starter.auditor import verify_cases
 from starter.case_client import CaseClient
 from starter.embedded import Child, Stack, StackOptions
 from starter.identity import Directory, issue
@@ -28,8 +36,9 @@ from starter.relay import Relay
 from starter.stack import TemporalServer, free_port, temporal_binary
 from tests.conftest import BIN
 from tests.postgres import postgres_server
-from tests.sample import district
+from tests.sample import DISPATCHER, ECOLOGY, POLICE, TERMS, district, opening
 from tests.starter.conftest import CALL, SECRET, House, open_house, serve
+from tests.workflows.cases import Running
 from worker import create_worker
 from workflows import names
 
@@ -255,3 +264,99 @@ def _body(step: str, department: str) -> dict[str, Any]:
         "rate": {"grade": "satisfied", "solved": True},
     }
     return {"department": department} | more.get(step, {})
+
+
+CASES = 8
+WRITES = (12, 20, 9, 30)
+"""After how many writes of a ledger each worker dies, one after the other; the last of all lives."""
+
+
+@pytest.mark.timeout(300)
+async def test_workers_killed_between_ledger_and_temporal_leave_every_case_whole_and_every_act_once(
+    temporal: TemporalServer, sqlite_store: Store, tmp_path: Path
+) -> None:
+    await sqlite_store.load_district(district(), datetime.now(UTC))
+    client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+    opened = [opening(datetime.now(UTC), case_id=f"sample-20260304-{n:06}") for n in range(CASES)]
+    async with dying_workers(temporal, f"sqlite:///{tmp_path / 'store.db'}"):
+        await asyncio.gather(*(played(client, sqlite_store, each) for each in opened))
+    histories = [await fetch_runs(client, f"case/{each.case_id}") for each in opened]
+    taken_on = sum(
+        b'"standing":[{' in event.SerializeToString()
+        for runs in histories
+        for run in runs
+        for event in run.history.events
+    )
+    assert taken_on > 0
+    for each in opened:
+        entries = await sqlite_store.entries(each.case_id)
+        audit.check_chain(entries)
+        assert {entry.key for entry in entries if entry.key} == {command.key for command in acts()}
+        done = [(entry.key, entry.event.kind) for entry in entries if entry.by]
+        assert len(done) == len(set(done))
+        assert fold(entries) == await sqlite_store.case(each.case_id)
+        assert fold(entries).stage is Stage.CLOSED
+    judged = await verify_cases(sqlite_store, client, [each.case_id for each in opened])
+    assert [finding for _, verdicts in judged for verdict in verdicts for finding in verdict.findings] == []
+
+
+def acts() -> list[AnyCommand]:
+    """Return what is done in a case, in order."""
+    done: list[AnyCommand] = [Dispatch(by=DISPATCHER, lead=ECOLOGY, cooperating=(POLICE,), key="dispatch")]
+    for step in ("sign", "check_in", "confirm", "action", "done", "rate"):
+        for department in (ECOLOGY, POLICE):
+            command = Running._command(step, department)
+            done.append(command.model_copy(update={"key": f"{step}-{department}"}))
+    return done
+
+
+async def played(client: Client, store: Store, opened: Entry) -> None:
+    """Play a case to its end, sending each act under its key until it is answered."""
+    start = CaseStart(opened=opened, terms=TERMS)
+    await store.take_call(
+        Intake(start=start, contact=Contact(), key="", body_digest=""), person="p", status=201, body="{}"
+    )
+    handle = await client.start_workflow(
+        names.CASE,
+        start,
+        id=names.case_workflow_id(opened.case_id),
+        task_queue=names.TASK_QUEUE,
+        result_type=str,
+    )
+    for command in acts():
+        while True:
+            try:
+                await handle.execute_update(
+                    command.act.value, command, id=command.key, result_type=Receipt, rpc_timeout=LONG
+                )
+            except (WorkflowUpdateRPCTimeoutOrCancelledError, RPCError):
+                continue
+            break
+    await handle.result()
+
+
+LONG = timedelta(seconds=20)
+
+
+@contextlib.asynccontextmanager
+async def dying_workers(temporal: TemporalServer, url: str) -> AsyncIterator[None]:
+    """Keep one worker at work: when it has died, the next is started."""
+    process: asyncio.subprocess.Process | None = None
+
+    async def one_after_the_other() -> None:
+        nonlocal process
+        for writes in (*WRITES, 0):
+            arguments = ("-m", "tests.acceptance.dying_worker", temporal.address, url, str(writes))
+            process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
+            assert await process.wait() == -signal.SIGKILL
+
+    working = asyncio.create_task(one_after_the_other())
+    try:
+        yield
+    finally:
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -3,18 +3,21 @@
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from adapters import ledger as ledger_module
 from adapters.database import Database
+from adapters.migrate import upgrade
 from adapters.queries import CaseQuery, Sort
 from adapters.store import Answer, IdempotencyClash, Store, StoreUnavailable
-from adapters.tables import AssignmentRow, CaseRow, ClockRow, TimelineRow
+from adapters.tables import AssignmentRow, CaseRow, ClockRow, LedgerRow, TimelineRow
 from domain.access import may_see, sight
 from domain.case import CaseId, OrganisationCode
 from domain.commands import Cancel
@@ -22,6 +25,7 @@ from domain.errors import Invalid, LedgerConflict
 from domain.events import Entry
 from domain.lifecycle import fold
 from domain.ports import CaseStart, Contact, Intake
+from tests.fakes.ledger import FakeLedger
 from tests.sample import (
     DEPARTMENTS,
     ECOLOGY,
@@ -101,14 +105,98 @@ async def test_entries_arriving_in_batches_give_the_same_as_all_at_once(store: S
     assert await everything(store) == piecemeal
 
 
-async def test_another_entry_at_a_taken_place_is_refused_and_nothing_is_written(store: Store) -> None:
-    play, other = Play().dispatch(), Play().dispatch(POLICE)
-    await keep(store, play)
-    before = await everything(store)
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FakeLedger | Store]:
+    """Each ledger that there is."""
+    if request.param == "fake":
+        yield FakeLedger()
+    elif request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+        upgrade(url)
+        yield (store := Store(url))
+        await store.close()
+    else:
+        with request.getfixturevalue("postgres").database() as url:
+            yield (store := Store(url))
+            await store.close()
+
+
+async def held(ledger: FakeLedger | Store, play: Play) -> list[Entry]:
+    """Return what the ledger holds of the play's case."""
+    if isinstance(ledger, FakeLedger):
+        return list(ledger.entries[play.state.case_id])
+    return await ledger.entries(play.state.case_id)
+
+
+async def test_other_entries_that_go_on_from_the_same_one_are_the_answer_and_nothing_is_written(
+    ledger: FakeLedger | Store,
+) -> None:
+    play, other = Play().dispatch().sign(), Play().dispatch(POLICE)
+    if isinstance(ledger, Store):
+        await take(ledger, play)
+    first = await ledger.record(play.entries)
+    assert first.standing == ()
+    before = await everything(ledger) if isinstance(ledger, Store) else None
+    answer = await ledger.record(other.entries)
+    assert answer.standing == tuple(play.entries[1:])
+    assert (answer.sequence, answer.hash) == (play.entries[-1].sequence, play.entries[-1].hash)
+    assert (await ledger.record(other.entries[1:])).standing == tuple(play.entries[1:])
+    assert await held(ledger, play) == play.entries
+    assert (await ledger.record(play.entries)).standing == ()
+    assert before is None or await everything(ledger) == before  # type: ignore[arg-type]
+
+
+async def test_other_entries_that_go_on_from_another_one_are_a_conflict_and_nothing_is_written(
+    ledger: FakeLedger | Store,
+) -> None:
+    play, other = Play().dispatch().sign(), Play().dispatch(POLICE).sign()
+    if isinstance(ledger, Store):
+        await take(ledger, play)
+    await ledger.record(play.entries)
     with pytest.raises(LedgerConflict) as conflict:
-        await store.record(other.entries)
+        await ledger.record(other.entries[2:])
     assert conflict.value.code == "ledger_conflict"
-    assert await everything(store) == before
+    assert await held(ledger, play) == play.entries
+
+
+async def test_what_stands_and_is_no_chain_or_cannot_be_read_is_a_conflict(store: Store) -> None:
+    for number, change in enumerate(({"hash": "0"}, {"entry": "{}"}, {"entry": "x"})):
+        play = Play(case_id=f"sample-20260304-{number:06}").dispatch().sign()
+        other = Play(case_id=play.state.case_id).dispatch(POLICE)
+        await keep(store, play)
+        async with store._database.write() as connection:
+            if store._database.is_sqlite:
+                await connection.execute(text("DROP TRIGGER IF EXISTS ledger_append_only_update"))
+            else:
+                await connection.execute(text("DROP TRIGGER IF EXISTS ledger_append_only ON ledger"))
+            changed = update(LedgerRow).where(
+                LedgerRow.case_id == play.state.case_id, LedgerRow.sequence == 3
+            )
+            await connection.execute(changed.values(change))
+        with pytest.raises(LedgerConflict) as conflict:
+            await store.record(other.entries)
+        assert conflict.value.code == "ledger_conflict"
+
+
+async def test_more_than_a_lost_task_can_have_left_is_a_conflict(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_MOST_STANDING", 2)
+    play, other = Play().dispatch().sign(), Play().dispatch(POLICE)
+    await keep(store, play)
+    with pytest.raises(LedgerConflict):
+        await store.record(other.entries)
+
+
+async def test_what_stands_of_one_case_holds_up_no_other(store: Store) -> None:
+    plays = [Play(case_id=f"sample-20260304-{number:06}").dispatch() for number in range(4)]
+    for play in plays:
+        await take(store, play)
+    await store.record(plays[0].entries)
+    other = Play(case_id=plays[0].state.case_id).dispatch(POLICE)
+    answers = await asyncio.gather(*(store.record(play.entries) for play in (other, *plays[1:])))
+    assert [bool(answer.standing) for answer in answers] == [True, False, False, False]
+    assert [await store.entries(play.state.case_id) for play in plays] == [play.entries for play in plays]
 
 
 async def test_a_gap_is_refused_and_a_forged_hash_is_refused(store: Store) -> None:

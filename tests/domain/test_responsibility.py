@@ -293,13 +293,12 @@ def test_who_has_reported_done_is_not_ruled_off_any_more() -> None:
     assert play.rate().state.stage is Stage.CLOSED
 
 
-def test_a_ruling_after_which_everybody_is_done_starts_the_rating() -> None:
+def test_a_department_that_has_reported_done_takes_nobodys_place_or_the_work_would_vanish() -> None:
     play = called().dispatch(ECOLOGY, POLICE).do(objects()).sign(POLICE).check_in(POLICE)
     play.act(POLICE).done(POLICE)
-    play.do(rules(uphold=True, owner=POLICE))
-    assert play.state.stage is Stage.AWAITING_RATING
-    assert running(play, None) == {"rating"}
-    assert play.rate().state.stage is Stage.CLOSED
+    assert refusal(play, rules(uphold=True, owner=POLICE)) == "owner_is_done"
+    play.do(rules(uphold=False))
+    assert refusal(play, transfers(POLICE)) == "owner_is_done"
 
 
 # --- transfer ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from domain import audit
 from domain.case import (
     ActionKind,
     AppealAbout,
@@ -21,13 +22,16 @@ from domain.case import (
     Direction,
     Grade,
     LinkKind,
+    Officer,
     OrganisationCode,
 )
 from domain.commands import (
     Adjudicate,
     AdoptTerms,
     AnswerOrder,
+    AnyCommand,
     Cancel,
+    CheckIn,
     DecideAppeal,
     DecideExtension,
     DecideSuspension,
@@ -52,6 +56,8 @@ from domain.commands import (
     Watch,
 )
 from domain.district import AdoptionScope
+from domain.events import Entry
+from domain.lifecycle import decide, fold
 from domain.ports import CaseStart
 from domain.restart import from_ledger
 from tests.sample import (
@@ -386,6 +392,32 @@ async def warned_and_escalated(cases: Cases) -> str:
     return await recorded(case)
 
 
+async def adopted(cases: Cases) -> str:
+    """A worker died after the ledger had committed: one act is taken on, one decided again, one taken on later."""
+    case = await cases.call()
+    await case.dispatch(ECOLOGY, POLICE)
+    sign, police = (
+        Sign(by=OFFICERS[office], department=office, key=f"sign-{office}") for office in (ECOLOGY, POLICE)
+    )
+    case.entries.extend(_lost(case, sign))
+    await case.do(police)  # what stands is not yet explained
+    await case.do(sign)
+    check_in = CheckIn(by=OFFICERS[POLICE], department=POLICE, officers=(Officer(name="王示例"),), key="in")
+    case.entries.extend(_lost(case, check_in))
+    await case.do(check_in)
+    await case.each("check_in", departments=(ECOLOGY,))
+    await case.each("confirm", "action", "done", "rate", departments=(ECOLOGY, POLICE))
+    await case.handle.result()
+    return await recorded(case)
+
+
+def _lost(case: Running, command: AnyCommand) -> list[Entry]:
+    """Return what a lost task made of the act."""
+    last = case.entries[-1]
+    events = decide(fold(case.entries), command, last.at, TERMS)
+    return audit.chain(case.case_id, events, after=last, at=last.at, by=command.by, key=command.key)
+
+
 PATHS = (
     straight,
     refused,
@@ -394,6 +426,7 @@ PATHS = (
     late,
     ledger_away,
     restarted,
+    adopted,
     released,
     reviewed,
     objected_and_transferred,

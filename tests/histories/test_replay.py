@@ -30,6 +30,7 @@ def test_there_are_histories_of_every_kind_of_path() -> None:
         "late",
         "ledger_away",
         "restarted",
+        "adopted",
     }
     assert {file.stem.split("-", 1)[1] for file in HISTORIES if file.stem.startswith(VERSION)} == {
         path.__name__ for path in PATHS

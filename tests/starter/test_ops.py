@@ -24,8 +24,11 @@ from adapters.tables import CaseRow
 from adapters.upkeep import Operation
 from domain import audit
 from domain.case import CaseId
+from domain.commands import Sign
+from domain.lifecycle import decide, fold
+from starter.auditor import verify_cases
 from starter.versions import make_current
-from tests.sample import district
+from tests.sample import ECOLOGY, OFFICERS, district
 from tests.starter.conftest import House
 from tests.starter.keeping import Keeping
 from tests.starter.test_api import problem
@@ -296,7 +299,7 @@ async def test_a_reset_does_again_what_the_ledger_does_not_hold_and_derives_the_
     audit.check_chain(await house.store.entries(CaseId(case_id)))
 
 
-async def test_a_reset_past_the_ledger_by_other_means_is_told_as_a_conflict_and_overwrites_nothing(
+async def test_a_reset_past_the_ledger_by_other_means_takes_on_the_acts_that_stand_and_overwrites_nothing(
     house: House, tmp_path: Path
 ) -> None:
     keeping = Keeping(house, tmp_path)
@@ -314,6 +317,26 @@ async def test_a_reset_past_the_ledger_by_other_means_is_told_as_a_conflict_and_
     point = await keeping.executions.reset_point(case_id, event_id=completed[-1])
     assert point is not None
     await keeping.executions.reset(case_id, point, "through the Temporal UI")
+    await house.do("ecology-officer", case_id, "check-in", officers=[{"name": "王示例"}])
+    assert (await house.get(OPERATOR, "/ops/stuck", case_id=case_id)).json()["items"] == []
+    assert (await house.store.raw_entries(case_id))[: len(before)] == before
+    assert await kinds(house.store, case_id) == ["called", "dispatched", "signed", "checked_in"]
+
+
+async def test_what_nobody_did_and_stands_in_the_ledger_is_told_as_a_conflict_and_nothing_is_overwritten(
+    house: House,
+) -> None:
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+    held = await house.store.entries(case_id)
+    forged = Sign(by=OFFICERS[ECOLOGY], department=ECOLOGY, key="forged")
+    at = held[-1].at
+    events = decide(fold(held), forged, at, await house.store.terms_of(case_id))
+    await house.store.record(
+        audit.chain(case_id, events, after=held[-1], at=at, by=forged.by, key=forged.key)
+    )
+    before = await house.store.raw_entries(case_id)
+    await house.do("dispatcher", case_id, "transfer", department="ecology", to="police", reason="x")
 
     async def found() -> Any:
         items = (await house.get(OPERATOR, "/ops/stuck", case_id=case_id)).json()["items"]
@@ -323,6 +346,9 @@ async def test_a_reset_past_the_ledger_by_other_means_is_told_as_a_conflict_and_
     assert "未覆盖" in stuck["cause"]
     assert "--from-ledger" in stuck["advice"]
     assert await house.store.raw_entries(case_id) == before
+    ((_, verdicts),) = await verify_cases(house.store, house.doors.cases.client, [case_id])
+    codes = {(finding.code, finding.row) for verdict in verdicts for finding in verdict.findings}
+    assert ("differs_from_history", "第3条") in codes
 
     body: dict[str, Any] = {"case_id": case_id, "from_ledger": True, "reason": "以台账为准"}
     assert (await house.post(OPERATOR, "/ops/reset", body)).json()["mode"] == "ledger"
