@@ -24,7 +24,7 @@ check: .venv/ready
 check-deploy: .venv/ready
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-	POSTGRES_PASSWORD=x SHAODAO_SECRET=x $(BIN)/docker-compose -f deploy/compose.yaml config --quiet
+	POSTGRES_PASSWORD=x SHAODAO_SECRET=x SHAODAO_PAYLOAD_KEYS=x $(BIN)/docker-compose -f deploy/compose.yaml config --quiet
 	$(BIN)/kubernetes-validate --strict deploy/kubernetes/*.yaml
 	sh deploy/systemd/verify.sh $(abspath $(BIN)/shaodao)
 

@@ -62,6 +62,8 @@ async def fetch_runs(client: Client, workflow_id: str) -> list[RunHistory]:
     if codec is not None:
         for events in found:
             await _decode(events, codec)
+    if _is_carried(found[0]):
+        raise HistoryIncomplete("(最早的一次)")
     return [
         RunHistory(name=_file_name(number, events), history=WorkflowHistory(workflow_id, events))
         for number, events in enumerate(found, start=1)

@@ -117,7 +117,8 @@ def bare_inserts(url: str) -> tuple[int, float]:
     with engine.begin() as connection:
         for table, rows in held.items():
             connection.execute(delete(table))
-            connection.execute(insert(table), rows)
+            if rows:
+                connection.execute(insert(table), rows)
     took = time.perf_counter() - began
     engine.dispose()
     return sum(map(len, held.values())), took

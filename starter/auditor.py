@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from adapters.bundle import Opened, check_files, check_signature, seal
+from adapters.codec import PayloadUnreadable
 from adapters.evidence import Evidence, Rows, read_models_of
 from adapters.histories import HistoryIncomplete, RunHistory, fetch_runs, read_run
 from adapters.signing import PublicKey, SigningKey
@@ -100,6 +101,8 @@ async def _runs(
         runs = await fetch_runs(client, names.case_workflow_id(case_id))
     except HistoryIncomplete as missing:
         return [], f"Temporal 中已没有此前运行 {missing} 的执行历史(超过保留期)。"
+    except PayloadUnreadable as unreadable:
+        return [], f"载荷无法解密,执行历史未核验:{unreadable.detail}"
     except (RPCError, RuntimeError) as error:
         return [], f"无法连接 Temporal,执行历史未核验:{str(error)[:100]}"
     if not runs and (evidence is None or evidence.started):

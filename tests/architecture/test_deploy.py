@@ -23,7 +23,7 @@ def run(*command: str | Path, folder: Path = ROOT) -> tuple[int, str]:
         text=True,
         check=False,
         cwd=folder,
-        env={**os.environ, "POSTGRES_PASSWORD": "x", "SHAODAO_SECRET": "x"},
+        env={**os.environ, "POSTGRES_PASSWORD": "x", "SHAODAO_SECRET": "x", "SHAODAO_PAYLOAD_KEYS": "x"},
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -76,7 +76,7 @@ def test_every_setting_that_is_deployed_is_one_that_the_product_reads() -> None:
     ]
     named = {name for file in files for name in re.findall(r"SHAODAO_[A-Z_]+", file.read_text("utf-8"))}
     assert named <= known
-    assert {"SHAODAO_DATABASE_URL", "SHAODAO_SECRET", "SHAODAO_ARCHIVE"} <= named
+    assert {"SHAODAO_DATABASE_URL", "SHAODAO_SECRET", "SHAODAO_PAYLOAD_KEYS", "SHAODAO_ARCHIVE"} <= named
 
 
 def test_the_image_installs_what_the_lock_file_names_and_nothing_of_the_developers() -> None:
