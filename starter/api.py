@@ -379,6 +379,8 @@ async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
     done = await _done_before(doors, ended, command)
     if done is not None:
         return done
+    if not ended.is_over:  # its run is gone: the act is kept until reconciliation has let the case go on
+        raise TemporalUnavailable("the run of an open case is gone")
     decide(ended, command, _now(), await _terms(doors, ended))
     start = await doors.store.reopening(state.case_id) if command.act in AFTER_THE_END else None
     if start is None:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from adapters.store import Store, StoreUnavailable
 from domain.commands import COMMANDS, Act, AnyCommand
 from domain.errors import DomainError
-from domain.lifecycle import AFTER_THE_END, decide
+from domain.lifecycle import AFTER_THE_END, decide, fold
 from domain.ports import PendingAct
 from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory
@@ -113,10 +113,12 @@ class Relay:
             entry.key == pending.update_id for entry in entries
         ):  # it had arrived, in a run that has ended
             await self._store.settled(pending.id, "done", _now())
-        elif await self._store.is_started(pending.case_id):
-            await self._take_up_or_refuse(pending)
-        else:
+        elif not await self._store.is_started(pending.case_id):
             await self._store.act_failed(pending.id, "not started yet", _now() + timedelta(seconds=1))
+        elif not fold(entries).is_over:  # its run is gone; reconciliation lets the case go on
+            await self._later(pending, CaseNotRunning("the run of an open case is gone"))
+        else:
+            await self._take_up_or_refuse(pending)
 
     async def _take_up_or_refuse(self, pending: PendingAct) -> None:
         """A case that has ended goes on in a run of its own for an act that the rules let follow the end."""

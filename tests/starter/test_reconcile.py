@@ -197,3 +197,20 @@ async def test_schedules_are_made_once_and_one_that_is_paused_stays_paused(house
     for schedule_id in SCHEDULES:
         assert (await client.get_schedule_handle(schedule_id).describe()).schedule.spec.intervals
         await client.get_schedule_handle(schedule_id).delete()
+
+
+async def test_an_act_on_an_open_case_whose_run_is_gone_is_kept_and_done_once_the_case_goes_on(
+    keeping: Keeping,
+) -> None:
+    case_id = CaseId(await keeping.house.call())
+    await keeping.house.dispatch(case_id, "ecology")
+    await keeping.house.doors.cases.client.get_workflow_handle(f"case/{case_id}").terminate()
+    answer = await keeping.house.post("ecology-officer", f"/cases/{case_id}/sign", {})
+    assert (answer.status_code, [each["act"] for each in answer.json()["pending_acts"]]) == (202, ["sign"])
+    await keeping.run_reconcile()
+
+    async def signed() -> bool:
+        case = (await keeping.house.get("ecology-officer", f"/cases/{case_id}")).json()
+        return case["stage"] == "signed" and not case["pending_acts"]
+
+    await keeping.house.until(signed)
