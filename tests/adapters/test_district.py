@@ -289,3 +289,12 @@ def test_a_calendar_that_makes_no_sense_is_named_by_its_key(
         text = text.replace("[calendar]\nyears = [2025, 2026, 2027]", "")
     path.write_text(text, "utf-8")
     assert any(told in each for each in problems(folder)), problems(folder)
+
+
+def test_a_district_whose_appeals_too_few_people_could_decide_is_not_loaded(folder: Path) -> None:
+    spoil(
+        folder,
+        "people.csv",
+        lambda rows: rows.remove(next(row for row in rows if row[0] == "second-supervisor")),
+    )
+    assert ["复核人" in problem for problem in problems(folder)] == [True]
