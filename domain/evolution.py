@@ -426,8 +426,7 @@ def _replaced(
         assignments.append(
             Assignment(department=owner, lead=leads, dispatched_at=at, resident=resident, bound=bound)
         )
-    state = state.model_copy(update={"assignments": tuple(assignments), "former": (*state.former, former)})
-    return _stop(state, at, ClockKind.CASE) if state.stage is Stage.AWAITING_RATING else state
+    return state.model_copy(update={"assignments": tuple(assignments), "former": (*state.former, former)})
 
 
 def _stop_all_of(state: CaseState, department: str, at: datetime) -> CaseState:

@@ -133,7 +133,7 @@ class ReopenLimit(_Part):
 
 
 class AppealLimit(_Part):
-    """申诉 (domain.md §5): once for each department, after closure.
+    """申诉 (domain.md §5): once for each department and round of work, after closure.
 
     Attributes:
         within: how long after closure a department may appeal.
