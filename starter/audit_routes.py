@@ -50,7 +50,13 @@ def _key(doors: Doors) -> SigningKey:
 async def show_key(doors: OurDoors) -> dict[str, str]:
     """审计包与每日锚定的签名公钥(Ed25519)。"""
     public = _key(doors).public
-    return {"key_id": public.id, "algorithm": "Ed25519", "public_key": public.raw.hex(), "pem": public.pem()}
+    return {
+        "key_id": public.id,
+        "fingerprint": public.fingerprint,
+        "algorithm": "Ed25519",
+        "public_key": public.raw.hex(),
+        "pem": public.pem(),
+    }
 
 
 @router.get(

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from adapters import anchors as published
 from adapters.bundle import BundleInvalid, open_bundle
-from adapters.settings import Settings
+from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
 from adapters.store import Store
 from adapters.temporal import connect
@@ -78,7 +78,9 @@ async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
 # --- verify ------------------------------------------------------------------------------------------------
 
 
-def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) -> int:
+def verify_file(
+    path: Path, trusted: PublicKey | None, attachments: Path | None, *, whose: str = "指定公钥"
+) -> int:
     """Judge a bundle, print, and return the exit status."""
     _say(f"审计包 {path}")
     try:
@@ -91,7 +93,8 @@ def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) 
         return 1
     manifest = bundle.manifest
     _say(f"  案件 {manifest.case_id},{manifest.exported_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M:%S} 导出")
-    return _print(asyncio.run(judge_bundle(bundle, pinned=pinned, attachments=attachments)))
+    judged = judge_bundle(bundle, trusted=trusted, whose=whose, attachments=attachments)
+    return _print(asyncio.run(judged))
 
 
 def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
@@ -199,8 +202,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
     keys = {pinned.id: pinned} if pinned else _own_key()
     files: Mapping[str, Sequence[anchoring.StoredAnchor]] = {}
     if folder is not None:
-        files, named = published.read_published(folder)
-        keys = keys or named
+        files, _ = published.read_published(folder)  # the keys that files name of themselves prove nothing
     statuses = []
     async with _open(temporal=False) as (store, _):
         codes = {each.code for each in await store.districts()} | set(files)
@@ -285,6 +287,21 @@ def new_key(path: Path) -> SigningKey:
     except OSError:
         raise AuditKeyInvalid("audit_key_invalid", f"{path} 已存在或无法写入;密钥从不覆盖。") from None
     return SigningKey.load(str(path))
+
+
+def key_at_hand(data: Path) -> PublicKey | None:
+    """Return the installation's own public key where one is at hand: the environment's, or the data folder's.
+
+    None where there is none, or where the auditor cannot read it: then a key has to be named.
+    """
+    use(data)
+    named = os.environ.get("SHAODAO_AUDIT_KEY")
+    with contextlib.suppress(SettingsInvalid, AuditKeyInvalid):
+        if named is None and (set_ := Settings().audit_key) is not None:
+            named = set_.get_secret_value()
+        if named:
+            return SigningKey.load(named).public
+    return None
 
 
 def _own_key() -> dict[str, PublicKey]:

@@ -377,9 +377,17 @@ def bundle_of(
 
 
 async def judge_bundle(
-    bundle: Opened, *, pinned: PublicKey | None = None, attachments: Path | None = None
+    bundle: Opened,
+    *,
+    trusted: PublicKey | None = None,
+    whose: str = "指定公钥",
+    attachments: Path | None = None,
 ) -> list[Verdict]:
-    """Judge a bundle by itself: neither database nor Temporal is asked."""
+    """Judge a bundle by itself: neither database nor Temporal is asked.
+
+    Args:
+        trusted, whose: see `adapters.bundle.check_signature`.
+    """
     manifest, files = bundle.manifest, bundle.files
     findings: list[Finding] = []
     rows = read_rows(files.get(LEDGER, b""), findings)
@@ -410,7 +418,7 @@ async def judge_bundle(
         findings=(*checked.findings, *findings, *_head(manifest_rows=rows, bundle=bundle)),
         note=checked.note,
     )
-    verdicts = [check_signature(bundle, pinned), files_verdict, *verdicts]
+    verdicts = [check_signature(bundle, trusted, whose=whose), files_verdict, *verdicts]
     chain = verify.read_chain(manifest.case_id, rows, table=LEDGER)
     verdicts = _with_pages(verdicts, bundle, chain.entries, replayed)
     if attachments is not None:
@@ -612,7 +620,8 @@ timeline.html      时间线,可直接打印
 
 二、核验(不需要数据库,也不需要联网)
   shaodao audit verify 本文件 --public-key 公钥文件
-公钥须从本审计包以外的途径取得(接口 /api/v1/audit/key,或向管理员索取),否则只能说明包未被无私钥者改动。
+公钥须从本审计包以外的途径取得(接口 /api/v1/audit/key,或向管理员索取),并与安装方核对指纹(shaodao audit key)。
+不指定可信公钥时,签名一项为“?”:任何人都能另做一包,用自己的密钥签名。
 附件原件放在同一目录时加 --attachments 目录。
 退出状态:0 全部无误,1 发现问题,2 有内容无法核验。
 
