@@ -49,6 +49,7 @@ class Manifest(Value):
         over: whether the case had ended; an open case's bundle is its history so far.
         sequence, head: of the newest ledger entry.
         software: version that wrote the bundle: sentences may be worded differently by others.
+        gap: why the history is not whole, in Chinese; empty when it is.
         files: every other file, with size and digest.
     """
 
@@ -60,6 +61,7 @@ class Manifest(Value):
     sequence: int
     head: str
     software: str
+    gap: str = ""
     digest: DigestName
     key_id: str
     public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -92,6 +94,7 @@ def seal(
     sequence: int,
     head: str,
     software: str,
+    gap: str = "",
     digest: DigestName = DigestName.SHA256,
 ) -> bytes:
     """Return the bundle: the same content gives the same manifest and signature."""
@@ -103,6 +106,7 @@ def seal(
         sequence=sequence,
         head=head,
         software=software,
+        gap=gap,
         digest=digest,
         key_id=key.public.id,
         public_key=key.public.raw.hex(),

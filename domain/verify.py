@@ -256,10 +256,15 @@ class Replayed:
 
 @dataclass(slots=True)
 class Derived:
-    """What all runs of a case decided, one after the other."""
+    """What all runs of a case decided, one after the other.
+
+    Attributes:
+        dropped: how many entries of a run that was ended the ledger never had; the next run began before them.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     acknowledged: int = 0
+    dropped: int = 0
     ended: bool = False
     findings: list[Finding] = field(default_factory=list)
 
@@ -278,12 +283,26 @@ def derive(runs: Sequence[Replayed]) -> Derived:
                 )
             )
             return derived
+        _drop_unrecorded(derived, run.start)
         derived.findings += _handed_over(derived.entries, run, first=number == 1)
         derived.entries += run.entries
         derived.acknowledged = len(derived.entries) - run.unrecorded
         derived.ended = run.ended
         derived.findings += _receipts(derived.entries, run)
     return derived
+
+
+def _drop_unrecorded(derived: Derived, start: CaseStart) -> None:
+    """Forget what a run had decided and not got into the ledger when it was ended: the case went on from the ledger.
+
+    What the ledger had acknowledged stays: a run that begins before that contradicts the history.
+    """
+    if start.carried is None:
+        return
+    reached = start.carried.last.sequence
+    if derived.acknowledged <= reached < len(derived.entries):
+        derived.dropped += len(derived.entries) - reached
+        del derived.entries[reached:]
 
 
 def _history(code: str, table: str, row: str, column: str, detail: str) -> Finding:
@@ -333,9 +352,13 @@ def _receipts(entries: Sequence[Entry], run: Replayed) -> Iterator[Finding]:
 
 
 def compare_with_history(
-    rows: Sequence[StoredRow], derived: Derived, *, table: str = "ledger"
+    rows: Sequence[StoredRow], derived: Derived, *, gap: str = "", table: str = "ledger"
 ) -> tuple[list[Finding], str]:
     """Hold the ledger against the entries that replaying the history gave.
+
+    Args:
+        gap: Chinese; why there may have been a further run of which nobody has the history. Then what the ledger
+            holds beyond the history is left open; all before it is compared as always.
 
     Returns:
         The findings, and a note: a ledger that only lacks what it has not acknowledged yet is behind, not wrong.
@@ -349,6 +372,18 @@ def compare_with_history(
     for sequence in sorted(stored.keys() | right.keys()):
         row, entry = stored.get(sequence), right.get(sequence)
         place = f"第{sequence}条"
+        if entry is None and gap and sequence > len(right):
+            findings.append(
+                Finding(
+                    check=Check.HISTORY,
+                    code="history_missing",
+                    table=table,
+                    row=f"{place}起",
+                    detail=gap,
+                    proven=False,
+                )
+            )
+            break
         if entry is None:
             findings.append(_history("not_in_history", table, place, "", "执行历史中没有这条记录。"))
         elif row is None:
@@ -361,6 +396,8 @@ def compare_with_history(
         else:
             findings += _differing(row, entry, table, place)
     note = f"{len(right)} 条记录逐条重放比对"
+    if derived.dropped:
+        note += f";另有 {derived.dropped} 条在运行被终止时未及记入台账,案件由台账续办"
     if behind:
         note += f";台账暂缺第{behind[0]}至{behind[-1]}条(执行历史已有,尚未记入,将自动补记)"
     return findings, note

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from adapters.archive import open_archive
 from adapters.bundle import open_bundle
 from adapters.signing import SigningKey
 from domain.anchor import Anchor, heads_of, inclusion_proof
@@ -75,7 +76,9 @@ async def download_bundle(
     state = await _visible(doors, CaseId(case_id), person)
     require_auditor(person, state.call.district)
     key = _key(doors)
-    gathered = await gather(doors.store, doors.cases.client, state.case_id)
+    named = doors.settings.archive
+    archive = open_archive(named) if named else None
+    gathered = await gather(doors.store, doors.cases.client, state.case_id, archive)
     content = bundle_of(gathered, key, digest=digest)
     number = open_bundle(content).manifest.sequence
     name = f"shaodao-{state.case_id}-{number}.zip"

@@ -14,6 +14,7 @@ import typer
 from temporalio.client import Client
 
 from adapters import anchors as published
+from adapters.archive import open_archive
 from adapters.bundle import BundleInvalid, open_bundle
 from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
@@ -23,6 +24,7 @@ from domain import anchor as anchoring
 from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
+from domain.ports import Archive
 from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.local import use_data
@@ -54,11 +56,12 @@ async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
     """Write a bundle a case; return the exit status."""
     key, failed = signing_key(), 0
     out.mkdir(parents=True, exist_ok=True)
+    archive = _archive()
     async with _open() as (store, client):
         case_ids = await _case_ids(store, wanted)
         for case_id in case_ids:
             try:
-                gathered = await gather(store, client, case_id)
+                gathered = await gather(store, client, case_id, archive)
                 content = bundle_of(gathered, key, digest=digest)
             except (DomainError, ValueError) as error:
                 failed += 1
@@ -147,7 +150,7 @@ async def _verify_some(
     case_ids: Sequence[CaseId], attachments: Path | None
 ) -> list[tuple[CaseId, list[Verdict]]]:
     async with _open() as (store, client):
-        judged = await verify_cases(store, client, case_ids)
+        judged = await verify_cases(store, client, case_ids, _archive())
         if attachments is not None:
             for case_id, verdicts in judged:
                 evidence = await store.evidence(case_id)
@@ -321,6 +324,11 @@ def use(data: Path) -> None:
     if (data / KEY_FILE).exists():
         os.environ.setdefault("SHAODAO_AUDIT_KEY", str((data / KEY_FILE).resolve()))
         os.environ.setdefault("SHAODAO_ANCHOR_DIR", str((data / "anchors").resolve()))
+
+
+def _archive() -> Archive | None:
+    named = Settings().archive
+    return open_archive(named) if named else None
 
 
 @contextlib.asynccontextmanager

@@ -466,11 +466,17 @@ async def test_anchors_are_listed_and_a_case_is_proven_to_be_in_the_last(audited
 
 
 async def test_a_case_whose_history_is_gone_is_said_to_be_so(sqlite_store: Store, house: House) -> None:
+    waiting = another(Kept(), "sample-20260304-000001")
+    start = CaseStart(opened=waiting.entries[0], terms=waiting.terms)
+    intake = Intake(start=start, contact=Contact(), key="", body_digest="")
+    await sqlite_store.take_call(intake, person="town-officer", status=201, body="{}")
+    judged = await verdicts(house, waiting.state.case_id)
+    assert [verdict.status for verdict in judged[:3]] == [0, 0, 0]
+    assert "尚未在 Temporal 启动" in judged[1].note
     play = straight()
     await taken(sqlite_store, play)
     judged = await verdicts(house, play.state.case_id)
-    assert [verdict.status for verdict in judged] == [0, 0, 0, 0]
-    assert "尚未在 Temporal 启动" in judged[1].note
+    assert judged[1].status == 2, "more than the call cannot come from a case that never ran"
     await sqlite_store.started(play.state.case_id, datetime.now(UTC))
     judged = await verdicts(house, play.state.case_id)
     assert [verdict.status for verdict in judged] == [0, 2, 0, 0]
