@@ -35,6 +35,7 @@ class Check(StrEnum):
     CLOCKS = "clocks"
     ATTACHMENTS = "attachments"
     ANCHORS = "anchors"
+    CASES = "cases"
 
 
 class DigestName(StrEnum):
@@ -53,6 +54,7 @@ CHECKS = {
     Check.CLOCKS: "时钟与升级逐一重算",
     Check.ATTACHMENTS: "附件与摘要一致",
     Check.ANCHORS: "台账与每日锚定一致",
+    Check.CASES: "没有整案缺失",
 }
 
 

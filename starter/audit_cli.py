@@ -71,7 +71,7 @@ def verify(
     by_anchor = anchors or anchor_files is not None
     if wanted.cases or (wanted.by_query and not (by_anchor and period is None)):
         audit_runs.use(data)
-        statuses.append(audit_runs.verify_wanted(wanted, attachments, jobs))
+        statuses.append(audit_runs.verify_wanted(wanted, attachments, jobs, anchor_files=anchor_files))
     if by_anchor:
         audit_runs.use(data)
         statuses.append(asyncio.run(audit_runs.verify_anchors(district, anchor_files, pinned)))

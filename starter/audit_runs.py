@@ -25,9 +25,11 @@ from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
 from domain.ports import Archive
+from domain.roll import Scope
 from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.local import use_data
+from starter.roll_call import call_roll
 
 _CHUNK = 40
 _WORTH_A_PROCESS = 60
@@ -100,10 +102,15 @@ def verify_file(
     return _print(asyncio.run(judged))
 
 
-def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
-    """Judge cases as store and Temporal have them, print, and return the exit status."""
-    case_ids = asyncio.run(_looked_up(wanted))
-    if not case_ids:
+def verify_wanted(
+    wanted: Wanted, attachments: Path | None, jobs: int, *, anchor_files: Path | None = None
+) -> int:
+    """Judge cases as store, Temporal and archive have them, print, and return the exit status.
+
+    Cases that are looked up are called by the roll, too: none may be missing, and no row without its ledger.
+    """
+    case_ids, roll = asyncio.run(_looked_up(wanted, anchor_files))
+    if not case_ids and status_of(roll) == 0:
         _say("没有符合条件的案件。")
         return 2
     statuses = []
@@ -115,15 +122,24 @@ def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
             f"共核验 {len(case_ids)} 件:无误 {statuses.count(0)},有误 {statuses.count(1)},"
             f"部分无法核验 {statuses.count(2)}。"
         )
+    if roll:
+        _say("全部案件")
+        statuses.append(_print(roll))
     return worst(statuses)
 
 
-async def _looked_up(wanted: Wanted) -> list[CaseId]:
-    store = Store(Settings().database_url)
-    try:
-        return await _case_ids(store, wanted)
-    finally:
-        await store.close()
+async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[CaseId], tuple[Verdict, ...]]:
+    async with _open(temporal=wanted.by_query) as (store, client):
+        case_ids = await _case_ids(store, wanted)
+        if client is None:
+            return case_ids, ()
+        scope = Scope(
+            district=wanted.district, called_from=wanted.called_from, called_before=wanted.called_before
+        )
+        folder = anchor_files or Settings().anchor_dir
+        roll = await call_roll(store, client, _archive(), folder, scope)
+        overlooked = sorted(set(roll.known) - set(case_ids))  # their rows say that they are of another time
+        return [*case_ids, *overlooked], roll.verdicts
 
 
 def verify_many(

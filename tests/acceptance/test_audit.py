@@ -96,6 +96,7 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     status, said = audit("verify", *period, "--data", data)
     assert status == 0, said
     assert "无误 2" in said
+    assert "✓ 没有整案缺失(对照 Temporal 2 件、归档" in said
     status, said = audit("anchor", "--district", "yicheng", "--data", data)
     assert status == 0, said
     assert "2 件" in said
@@ -114,6 +115,20 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "ledger,第3条,entry" in said
     assert "ledger,第4条" in said
     assert audit("verify", *files)[0] == 1
+    delete(data / "shaodao.db", under_way)
+    status, said = audit("verify", *period, "--data", data)
+    assert status == 1, said
+    assert f"✗ [case_deleted] ledger,案件 {under_way}:整案被删除:Temporal(运行中)、" in said
+    assert "第1号锚定有此案" in said
+    assert f"✗ [row_added] timeline,{under_way}/1" in said
+
+
+def delete(database: Path, case_id: str) -> None:
+    """Delete a case from ledger and intake, and forget the timeline."""
+    with sqlite3.connect(database) as connection:
+        for table in ("ledger", "intake", "cases"):
+            assert connection.execute(f"DELETE FROM {table} WHERE case_id = ?", [case_id]).rowcount  # noqa: S608
+    connection.close()
 
 
 def signed_by_a_stranger(content: bytes) -> bytes:
