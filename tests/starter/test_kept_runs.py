@@ -1,11 +1,15 @@
 """Verdicts on cases of which Temporal has forgotten something: the archive has it, and is held against its digests."""
 
+import gzip
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import delete
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from adapters.bundle import open_bundle
@@ -18,7 +22,7 @@ from tests.sample import FULL_POLICY, district
 from tests.starter.conftest import House, open_house
 from tests.starter.keeping import Keeping
 from tests.starter.test_archive import short_runs
-from tests.starter.test_auditor import KEY, PEM, bundle, found, tamper
+from tests.starter.test_auditor import KEY, PEM, Turned, bundle, found, gone, tamper
 
 
 @pytest.fixture
@@ -196,6 +200,30 @@ async def test_entries_after_the_last_run_that_anybody_has_are_left_open_at_thei
     assert "此后运行" in gathered.gap
 
 
+async def test_a_case_that_only_the_archive_still_knows_accuses_the_ledger(keeping: Keeping) -> None:
+    case_id = await forgotten(keeping)
+    await tamper(keeping.house.store, *gone(case_id))
+    verdicts = await judged(keeping, case_id)
+    assert {"no_rows", "missing_in_ledger"} <= {code for code, *_ in found(verdicts)}
+    assert "第1次运行的历史取自归档" in history(verdicts).note
+
+
+async def test_runs_that_the_archive_keeps_encrypted_are_read_with_the_installations_codec(
+    real_server: WorkflowEnvironment, sqlite_store: Store, tmp_path: Path
+) -> None:
+    converter = replace(pydantic_data_converter, payload_codec=Turned())
+    target = real_server.client.service_client.config.target_host
+    client = await Client.connect(target, data_converter=converter)
+    async with open_house(WorkflowEnvironment.from_client(client), sqlite_store) as house:
+        keeping = Keeping(house, tmp_path / "archive")
+        await keeping.start()
+        case_id = await forgotten(keeping)
+        (file,) = run_files(keeping)
+        assert b"binary/turned" in gzip.decompress(file.read_bytes())
+        verdicts = await judged(keeping, case_id)
+        assert status_of(verdicts) == 0, found(verdicts)
+
+
 # --- reopened, ended and taken up again, reset ---------------------------------------------------------------
 
 
@@ -228,6 +256,19 @@ async def test_a_reopened_case_is_proven_over_runs_of_temporal_and_of_the_archiv
         verdicts = await judged(keeping, case_id)
         assert status_of(verdicts) == 0, found(verdicts)
         assert "第1、2次运行的历史取自归档" in history(verdicts).note
+
+        (newest,) = (each for each in run_files(keeping) if each.name[: -len(".pb.gz")] not in first)
+        newest.unlink()
+        (finding,) = history(await judged(keeping, case_id)).findings
+        reopened = 1 + [each.event.kind for each in await house.store.entries(case_id)].index("reopened")
+        assert (finding.code, finding.row, finding.proven) == ("history_missing", f"第{reopened}条起", False)
+        house.doors.settings = house.doors.settings.model_copy(
+            update={"archive": keeping.url, "audit_key": SecretStr(PEM)}
+        )
+        in_bundle = await judge_bundle(open_bundle(await bundle(house, case_id)), trusted=KEY.public)
+        assert [each.status for each in in_bundle] == [0, 0, 0, 2, 0, 0]
+        (finding,) = history(in_bundle).findings
+        assert (finding.table, finding.row) == ("ledger.jsonl", f"第{reopened}条起")
 
 
 async def test_a_case_that_was_terminated_and_goes_on_from_its_ledger_is_proven(keeping: Keeping) -> None:
