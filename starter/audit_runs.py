@@ -14,8 +14,9 @@ import typer
 from temporalio.client import Client
 
 from adapters import anchors as published
+from adapters.archive import open_archive
 from adapters.bundle import BundleInvalid, open_bundle
-from adapters.settings import Settings
+from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
 from adapters.store import Store
 from adapters.temporal import connect
@@ -23,9 +24,12 @@ from domain import anchor as anchoring
 from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
+from domain.ports import Archive
+from domain.roll import Scope
 from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.local import use_data
+from starter.roll_call import call_roll
 
 _CHUNK = 40
 _WORTH_A_PROCESS = 60
@@ -54,11 +58,12 @@ async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
     """Write a bundle a case; return the exit status."""
     key, failed = signing_key(), 0
     out.mkdir(parents=True, exist_ok=True)
+    archive = _archive()
     async with _open() as (store, client):
         case_ids = await _case_ids(store, wanted)
         for case_id in case_ids:
             try:
-                gathered = await gather(store, client, case_id)
+                gathered = await gather(store, client, case_id, archive)
                 content = bundle_of(gathered, key, digest=digest)
             except (DomainError, ValueError) as error:
                 failed += 1
@@ -78,7 +83,9 @@ async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
 # --- verify ------------------------------------------------------------------------------------------------
 
 
-def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) -> int:
+def verify_file(
+    path: Path, trusted: PublicKey | None, attachments: Path | None, *, whose: str = "指定公钥"
+) -> int:
     """Judge a bundle, print, and return the exit status."""
     _say(f"审计包 {path}")
     try:
@@ -91,13 +98,19 @@ def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) 
         return 1
     manifest = bundle.manifest
     _say(f"  案件 {manifest.case_id},{manifest.exported_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M:%S} 导出")
-    return _print(asyncio.run(judge_bundle(bundle, pinned=pinned, attachments=attachments)))
+    judged = judge_bundle(bundle, trusted=trusted, whose=whose, attachments=attachments)
+    return _print(asyncio.run(judged))
 
 
-def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
-    """Judge cases as store and Temporal have them, print, and return the exit status."""
-    case_ids = asyncio.run(_looked_up(wanted))
-    if not case_ids:
+def verify_wanted(
+    wanted: Wanted, attachments: Path | None, jobs: int, *, anchor_files: Path | None = None
+) -> int:
+    """Judge cases as store, Temporal and archive have them, print, and return the exit status.
+
+    Cases that are looked up are called by the roll, too: none may be missing, and no row without its ledger.
+    """
+    case_ids, roll = asyncio.run(_looked_up(wanted, anchor_files))
+    if not case_ids and status_of(roll) == 0:
         _say("没有符合条件的案件。")
         return 2
     statuses = []
@@ -109,15 +122,24 @@ def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
             f"共核验 {len(case_ids)} 件:无误 {statuses.count(0)},有误 {statuses.count(1)},"
             f"部分无法核验 {statuses.count(2)}。"
         )
+    if roll:
+        _say("全部案件")
+        statuses.append(_print(roll))
     return worst(statuses)
 
 
-async def _looked_up(wanted: Wanted) -> list[CaseId]:
-    store = Store(Settings().database_url)
-    try:
-        return await _case_ids(store, wanted)
-    finally:
-        await store.close()
+async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[CaseId], tuple[Verdict, ...]]:
+    async with _open(temporal=wanted.by_query) as (store, client):
+        case_ids = await _case_ids(store, wanted)
+        if client is None:
+            return case_ids, ()
+        scope = Scope(
+            district=wanted.district, called_from=wanted.called_from, called_before=wanted.called_before
+        )
+        folder = anchor_files or Settings().anchor_dir
+        roll = await call_roll(store, client, _archive(), folder, scope)
+        overlooked = sorted(set(roll.known) - set(case_ids))  # their rows say that they are of another time
+        return [*case_ids, *overlooked], roll.verdicts
 
 
 def verify_many(
@@ -144,7 +166,7 @@ async def _verify_some(
     case_ids: Sequence[CaseId], attachments: Path | None
 ) -> list[tuple[CaseId, list[Verdict]]]:
     async with _open() as (store, client):
-        judged = await verify_cases(store, client, case_ids)
+        judged = await verify_cases(store, client, case_ids, _archive())
         if attachments is not None:
             for case_id, verdicts in judged:
                 evidence = await store.evidence(case_id)
@@ -199,8 +221,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
     keys = {pinned.id: pinned} if pinned else _own_key()
     files: Mapping[str, Sequence[anchoring.StoredAnchor]] = {}
     if folder is not None:
-        files, named = published.read_published(folder)
-        keys = keys or named
+        files, _ = published.read_published(folder)  # the keys that files name of themselves prove nothing
     statuses = []
     async with _open(temporal=False) as (store, _):
         codes = {each.code for each in await store.districts()} | set(files)
@@ -287,6 +308,21 @@ def new_key(path: Path) -> SigningKey:
     return SigningKey.load(str(path))
 
 
+def key_at_hand(data: Path) -> PublicKey | None:
+    """Return the installation's own public key where one is at hand: the environment's, or the data folder's.
+
+    None where there is none, or where the auditor cannot read it: then a key has to be named.
+    """
+    use(data)
+    named = os.environ.get("SHAODAO_AUDIT_KEY")
+    with contextlib.suppress(SettingsInvalid, AuditKeyInvalid):
+        if named is None and (set_ := Settings().audit_key) is not None:
+            named = set_.get_secret_value()
+        if named:
+            return SigningKey.load(named).public
+    return None
+
+
 def _own_key() -> dict[str, PublicKey]:
     named = Settings().audit_key
     if named is None:
@@ -304,6 +340,11 @@ def use(data: Path) -> None:
     if (data / KEY_FILE).exists():
         os.environ.setdefault("SHAODAO_AUDIT_KEY", str((data / KEY_FILE).resolve()))
         os.environ.setdefault("SHAODAO_ANCHOR_DIR", str((data / "anchors").resolve()))
+
+
+def _archive() -> Archive | None:
+    named = Settings().archive
+    return open_archive(named) if named else None
 
 
 @contextlib.asynccontextmanager

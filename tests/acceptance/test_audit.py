@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from adapters import bundle
+from adapters.signing import SigningKey
 from starter.demo import Player, stories
 from starter.embedded import Stack, StackOptions
 from starter.stack import free_port
@@ -70,9 +72,21 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     bundles = [tmp_path / "bundles" / f"{case_id}.zip" for case_id in (closed, under_way)]
     status, said = audit("verify", *bundles, "--public-key", "audit.pub")
     assert (status, said.count("✓")) == (0, 12), said
+    status, said = audit("key", "--public-key", "audit.pub")
+    assert (status, said.count("指纹")) == (0, 1), said
+    fingerprint = next(line for line in said.splitlines() if "指纹" in line)
+    assert fingerprint in audit("key", "--data", data)[1]
     status, said = audit("verify", bundles[0])
-    assert status == 0
-    assert "未核对" in said
+    assert (status, said.count("? [key_not_trusted]")) == (2, 1), said
+    assert "签名自洽,但未与可信公钥核对" in said
+    status, said = audit("verify", bundles[0], "--data", data)
+    assert (status, said.count("✓")) == (0, 6), said
+    forged = tmp_path / "forged.zip"
+    forged.write_bytes(signed_by_a_stranger(bundles[0].read_bytes()))
+    assert audit("verify", forged)[0] == 2
+    for how in (("--data", data), ("--public-key", "audit.pub")):
+        status, said = audit("verify", forged, *how)
+        assert (status, said.count("✗ [other_key]")) == (1, 1), said
     period = ("--period", f"2026-01-01..{int(today[:4]) + 1}{today[4:]}", "--district", "yicheng")
     status, said = audit("export", *period, "--digest", "sm3", "--out", "sm3", "--data", data)
     assert status == 0, said
@@ -82,6 +96,7 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     status, said = audit("verify", *period, "--data", data)
     assert status == 0, said
     assert "无误 2" in said
+    assert "✓ 没有整案缺失(对照 Temporal 2 件、归档" in said
     status, said = audit("anchor", "--district", "yicheng", "--data", data)
     assert status == 0, said
     assert "2 件" in said
@@ -100,6 +115,28 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "ledger,第3条,entry" in said
     assert "ledger,第4条" in said
     assert audit("verify", *files)[0] == 1
+    delete(data / "shaodao.db", under_way)
+    status, said = audit("verify", *period, "--data", data)
+    assert status == 1, said
+    assert f"✗ [case_deleted] ledger,案件 {under_way}:整案被删除:Temporal(运行中)、" in said
+    assert "第1号锚定有此案" in said
+    assert f"✗ [row_added] timeline,{under_way}/1" in said
+
+
+def delete(database: Path, case_id: str) -> None:
+    """Delete a case from ledger and intake, and forget the timeline."""
+    with sqlite3.connect(database) as connection:
+        for table in ("ledger", "intake", "cases"):
+            assert connection.execute(f"DELETE FROM {table} WHERE case_id = ?", [case_id]).rowcount  # noqa: S608
+    connection.close()
+
+
+def signed_by_a_stranger(content: bytes) -> bytes:
+    """Return the same bundle, signed with a key that somebody has just made."""
+    opened = bundle.open_bundle(content)
+    kept = ("case_id", "district", "exported_at", "over", "sequence", "head", "software", "digest")
+    said = {name: getattr(opened.manifest, name) for name in kept}
+    return bundle.seal(opened.files, SigningKey.new(), **said)
 
 
 def forge(database: Path, case_id: str) -> None:

@@ -22,6 +22,7 @@ from temporalio.testing import WorkflowEnvironment
 from adapters.anchors import AnchorInvalid, AnchorKeeper, read_published
 from adapters.bundle import open_bundle
 from adapters.histories import fetch_runs
+from adapters.migrate import upgrade
 from adapters.signing import SigningKey
 from adapters.store import Store
 from adapters.tables import Table, TermsRow
@@ -31,7 +32,7 @@ from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
 from domain.verify import Check, Verdict, status_of
 from starter import schedules
-from starter.audit_runs import judge_anchors
+from starter.audit_runs import judge_anchors, verify_anchors
 from starter.auditor import judge_bundle, verify_cases
 from starter.replay import replay
 from tests.conftest import BIN
@@ -290,6 +291,23 @@ async def test_an_anchor_rewritten_in_the_database_and_one_with_another_key_are_
     assert none.status == 2
 
 
+async def test_keys_that_published_anchors_name_of_themselves_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url)
+    store = Store(url)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, tmp_path).anchor("sample", datetime.now(UTC))
+    await store.close()
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    assert await verify_anchors("sample", tmp_path, None) == 2
+    assert await verify_anchors("sample", tmp_path, SigningKey.new().public) == 2
+    assert await verify_anchors("sample", tmp_path, KEY.public) == 0
+
+
 async def test_a_file_that_is_no_anchor_is_refused(tmp_path: Path) -> None:
     (tmp_path / "anchor-x.json").write_text("{}")
     with pytest.raises(AnchorInvalid):
@@ -329,7 +347,7 @@ async def test_a_bundle_taken_over_http_proves_a_closed_case_by_itself(audited: 
     await audited.rate(case_id, "ecology", "police")
     for digest in ("sha256", "sm3"):
         opened = open_bundle(await bundle(audited, case_id, digest=digest))
-        judged = await judge_bundle(opened, pinned=KEY.public)
+        judged = await judge_bundle(opened, trusted=KEY.public)
         assert found(judged) == set()
         assert len(judged) == 6
         assert opened.manifest.over
@@ -346,7 +364,7 @@ async def test_an_open_case_is_exported_and_proven_as_far_as_it_goes(audited: Ho
     await audited.dispatch(case_id, "ecology")
     opened = open_bundle(await bundle(audited, case_id))
     assert not opened.manifest.over
-    assert found(await judge_bundle(opened, pinned=KEY.public)) == set()
+    assert found(await judge_bundle(opened, trusted=KEY.public)) == set()
 
 
 async def test_a_history_changed_in_a_bundle_is_named_by_what_it_no_longer_decides(audited: House) -> None:
@@ -364,7 +382,7 @@ async def test_a_history_changed_in_a_bundle_is_named_by_what_it_no_longer_decid
             payload["data"] = base64.b64encode(said.encode()).decode()
     forged = {**opened.files, name: json.dumps(history).encode()}
     object.__setattr__(opened, "files", forged)
-    judged = found(await judge_bundle(opened, pinned=KEY.public))
+    judged = found(await judge_bundle(opened, trusted=KEY.public))
     assert ("file_changed", name, "", "") in judged
     assert ("differs_from_history", "ledger.jsonl", "第4条", "entry.event.officers[0].name") in judged
     assert any(code == "receipt_differs" and table == name for code, table, *_ in judged)
@@ -379,7 +397,7 @@ async def test_pages_for_people_that_say_something_else_than_the_ledger_are_name
     opened = open_bundle(await bundle(audited, case_id))
     page = opened.files["timeline.html"].replace("吹哨".encode(), "举报".encode())
     object.__setattr__(opened, "files", {**opened.files, "timeline.html": page})
-    judged = found(await judge_bundle(opened, pinned=KEY.public))
+    judged = found(await judge_bundle(opened, trusted=KEY.public))
     assert ("page_differs", "timeline.html", "", "") in judged
     assert ("file_changed", "timeline.html", "", "") in judged
 
@@ -448,11 +466,17 @@ async def test_anchors_are_listed_and_a_case_is_proven_to_be_in_the_last(audited
 
 
 async def test_a_case_whose_history_is_gone_is_said_to_be_so(sqlite_store: Store, house: House) -> None:
+    waiting = another(Kept(), "sample-20260304-000001")
+    start = CaseStart(opened=waiting.entries[0], terms=waiting.terms)
+    intake = Intake(start=start, contact=Contact(), key="", body_digest="")
+    await sqlite_store.take_call(intake, person="town-officer", status=201, body="{}")
+    judged = await verdicts(house, waiting.state.case_id)
+    assert [verdict.status for verdict in judged[:3]] == [0, 0, 0]
+    assert "尚未在 Temporal 启动" in judged[1].note
     play = straight()
     await taken(sqlite_store, play)
     judged = await verdicts(house, play.state.case_id)
-    assert [verdict.status for verdict in judged] == [0, 0, 0, 0]
-    assert "尚未在 Temporal 启动" in judged[1].note
+    assert judged[1].status == 2, "more than the call cannot come from a case that never ran"
     await sqlite_store.started(play.state.case_id, datetime.now(UTC))
     judged = await verdicts(house, play.state.case_id)
     assert [verdict.status for verdict in judged] == [0, 2, 0, 0]
@@ -547,12 +571,12 @@ async def test_a_long_case_with_encrypted_payloads_is_proven_over_all_its_runs(s
         assert not any(
             b"YmluYXJ5L3R1cm5lZA" in content for content in histories
         )  # the codec's mark, in base64
-        assert found(await judge_bundle(opened, pinned=KEY.public)) == set()
+        assert found(await judge_bundle(opened, trusted=KEY.public)) == set()
         without_first = {
             name: each for name, each in opened.files.items() if not name.startswith("history-1-")
         }
         object.__setattr__(opened, "files", without_first)
-        assert "run_missing" in {code for code, *_ in found(await judge_bundle(opened, pinned=KEY.public))}
+        assert "run_missing" in {code for code, *_ in found(await judge_bundle(opened, trusted=KEY.public))}
 
 
 async def test_a_ledger_that_was_away_is_behind_its_history_and_catches_up(
