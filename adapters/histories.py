@@ -1,11 +1,12 @@
 """A case's whole history from Temporal: every run of its chain, with payloads as the data converter's codec reads them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import Header, Payload, SearchAttributes
 from temporalio.api.history.v1 import HistoryEvent
@@ -210,11 +211,27 @@ def _payloads(message: Message) -> Iterator[Payload]:
     if isinstance(message, SearchAttributes | Header):
         return
     for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        if field.message_type.GetOptions().map_entry:
-            each = value.values() if field.message_type.fields_by_name["value"].message_type else ()
+        if field.message_type is not None:
+            for inner in _inner(field, field.message_type, value):
+                yield from _payloads(inner)
+
+
+_KINDS: dict[str, str] = {}
+"""How a field holds messages, by its full name: asking the library each time takes longer than decrypting."""
+
+
+def _inner(
+    field: FieldDescriptor, held: Descriptor, value: Any
+) -> Iterable[Any]:  # values have no common type
+    kind = _KINDS.get(field.full_name)
+    if kind is None:
+        if not held.GetOptions().map_entry:
+            kind = "one" if isinstance(value, Message) else "many"
         else:
-            each = value if not isinstance(value, Message) else (value,)
-        for inner in each:
-            yield from _payloads(inner)
+            kind = "map" if held.fields_by_name["value"].message_type else "plain map"
+        _KINDS[field.full_name] = kind
+    if kind == "one":
+        return (value,)
+    if kind == "many":
+        return value  # type: ignore[no-any-return]
+    return value.values() if kind == "map" else ()

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from domain.errors import ArchiveConflict, DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
 from domain.ports import Archive
-from domain.verify import Check, DigestName, Finding, Replayed, StoredRow, Verdict
+from domain.verify import Check, DigestName, Finding, Replayed, StoredRow, Verdict, status_of
 from starter.replay import replay
 from workflows import names
 
@@ -167,7 +168,11 @@ def _nothing(case_id: CaseId) -> Evidence:
 async def verify_cases(
     store: Store, client: Client | None, case_ids: Sequence[CaseId], archive: Archive | None = None
 ) -> list[tuple[CaseId, list[Verdict]]]:
-    """Judge cases as store, Temporal and archive have them now; one of which nothing is held gets one finding."""
+    """Judge cases as store, Temporal and archive have them now; one of which nothing is held gets one finding.
+
+    Histories are rehearsed (`starter.rehearsal`); a case that something is found against is replayed by the SDK, and
+    that is what counts.
+    """
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def gated(case_id: CaseId) -> Gathered | CaseUnknown:
@@ -178,18 +183,34 @@ async def verify_cases(
                 return unknown
 
     gathered = await asyncio.gather(*(gated(case_id) for case_id in case_ids))
-    runs = [run for each in gathered if isinstance(each, Gathered) for run in each.runs]
-    replayed = iter(await replay(runs))
-    judged = []
-    for case_id, each in zip(case_ids, gathered, strict=True):
-        if isinstance(each, CaseUnknown):
-            unknown = Finding(
-                check=Check.CHAIN, code=each.code, table="ledger", detail=each.detail, proven=False
-            )
-            judged.append((case_id, [Verdict(check=Check.CHAIN, findings=(unknown,))]))
-        else:
-            judged.append((case_id, judge_gathered(each, [next(replayed) for _ in each.runs])))
-    return judged
+    known = {
+        case_id: each for case_id, each in zip(case_ids, gathered, strict=True) if isinstance(each, Gathered)
+    }
+    judged = await _judge_all(known)
+    suspects = {case_id: known[case_id] for case_id, verdicts in judged.items() if status_of(verdicts) == 1}
+    judged |= await _judge_all(suspects, by_sdk=True)
+    return [
+        (case_id, _nothing_known(each) if isinstance(each, CaseUnknown) else judged[case_id])
+        for case_id, each in zip(case_ids, gathered, strict=True)
+    ]
+
+
+async def _judge_all(
+    gathered: Mapping[CaseId, Gathered], *, by_sdk: bool = False
+) -> dict[CaseId, list[Verdict]]:
+    runs = [run for each in gathered.values() for run in each.runs]
+    replayed = iter(await replay(runs, by_sdk=by_sdk))
+    return {
+        case_id: judge_gathered(each, [next(replayed) for _ in each.runs])
+        for case_id, each in gathered.items()
+    }
+
+
+def _nothing_known(unknown: CaseUnknown) -> list[Verdict]:
+    finding = Finding(
+        check=Check.CHAIN, code=unknown.code, table="ledger", detail=unknown.detail, proven=False
+    )
+    return [Verdict(check=Check.CHAIN, findings=(finding,))]
 
 
 def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
@@ -280,7 +301,7 @@ def _terms(text: str, replayed: Sequence[Replayed], findings: list[Finding]) -> 
     if not text:
         return started
     try:
-        terms = Terms.model_validate_json(text)
+        terms = _read_terms(text)
     except ValidationError:
         findings.append(_terms_finding("terms_unreadable", "terms", "document", "政策与日历原文无法读取。"))
         return started
@@ -288,6 +309,12 @@ def _terms(text: str, replayed: Sequence[Replayed], findings: list[Finding]) -> 
         detail = "政策与日历和执行历史开始时的不符。"
         findings.append(_terms_finding("terms_differ", "terms", "document", detail))
     return started or terms
+
+
+@lru_cache(maxsize=64)
+def _read_terms(text: str) -> Terms:
+    """Most cases of a district are under the same terms."""
+    return Terms.model_validate_json(text)
 
 
 def _judge_read_models(
@@ -446,7 +473,7 @@ async def judge_bundle(
             findings.append(Finding(check=Check.FILES, code="file_unreadable", table=name, detail=detail))
     runs.sort(key=lambda run: _number(run.name))
     checked = check_files(bundle)
-    replayed = await replay(runs)
+    replayed = await replay(runs, by_sdk=True)
     verdicts = judge(
         manifest.case_id,
         rows,
