@@ -57,6 +57,9 @@ def verify(
     anchors: Annotated[bool, typer.Option("--anchors", help="以全部每日锚定核对现有台账。")] = False,
     anchor_files: Annotated[Path | None, typer.Option(help="已发布锚定文件的目录,一并核对。")] = None,
     jobs: Annotated[int, typer.Option(help="并行进程数。", min=1)] = os.cpu_count() or 1,
+    sdk: Annotated[
+        bool, typer.Option("--sdk", help="每件均由 Temporal SDK 重放(约慢三倍);审计包总是如此。")
+    ] = False,
     data: Data = _DATA,
 ) -> None:
     """核验审计包文件,或直接核验案件:每项一行,✓ 无误,✗ 有误,? 无法核验。"""
@@ -71,7 +74,9 @@ def verify(
     by_anchor = anchors or anchor_files is not None
     if wanted.cases or (wanted.by_query and not (by_anchor and period is None)):
         audit_runs.use(data)
-        statuses.append(audit_runs.verify_wanted(wanted, attachments, jobs, anchor_files=anchor_files))
+        statuses.append(
+            audit_runs.verify_wanted(wanted, attachments, jobs, anchor_files=anchor_files, by_sdk=sdk)
+        )
     if by_anchor:
         audit_runs.use(data)
         statuses.append(asyncio.run(audit_runs.verify_anchors(district, anchor_files, pinned)))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import repeat
 from pathlib import Path
 
 import typer
@@ -106,7 +107,12 @@ def verify_file(
 
 
 def verify_wanted(
-    wanted: Wanted, attachments: Path | None, jobs: int, *, anchor_files: Path | None = None
+    wanted: Wanted,
+    attachments: Path | None,
+    jobs: int,
+    *,
+    anchor_files: Path | None = None,
+    by_sdk: bool = False,
 ) -> int:
     """Judge cases as store, Temporal and archive have them, print, and return the exit status.
 
@@ -117,7 +123,7 @@ def verify_wanted(
         _say("没有符合条件的案件。")
         return 2
     statuses = []
-    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments):
+    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments, by_sdk=by_sdk):
         _say(f"案件 {case_id}")
         statuses.append(_print(verdicts))
     if len(case_ids) > 1:
@@ -146,20 +152,24 @@ async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[Ca
 
 
 def verify_many(
-    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None
+    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None, by_sdk: bool = False
 ) -> Iterable[tuple[CaseId, list[Verdict]]]:
-    """Judge many cases, in several processes: replaying is bound to one core each."""
+    """Judge many cases, in several processes: replaying is bound to one core each.
+
+    Args:
+        by_sdk: replay every history by the SDK, three times as slowly, whether anything is found or not.
+    """
     size = min(_CHUNK, -(-len(case_ids) // jobs)) or 1
     chunks = [case_ids[start : start + size] for start in range(0, len(case_ids), size)]
     if jobs == 1 or len(case_ids) < _WORTH_A_PROCESS:
         for chunk in chunks:
-            yield from _verify_chunk(chunk, attachments)
+            yield from _verify_chunk(chunk, attachments, by_sdk)
         return
     # Not a fork of this process: it would share the client's threads. One that has only read our code is forked.
     served = multiprocessing.get_context("forkserver")
     served.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=served, initializer=_settle) as pool:
-        for judged in pool.map(_verify_chunk, chunks, [attachments] * len(chunks)):
+        for judged in pool.map(_verify_chunk, chunks, repeat(attachments), repeat(by_sdk)):
             yield from judged
 
 
@@ -169,15 +179,17 @@ def _settle() -> None:
     gc.set_threshold(_GARBAGE_AFTER)
 
 
-def _verify_chunk(case_ids: Sequence[CaseId], attachments: Path | None) -> list[tuple[CaseId, list[Verdict]]]:
-    return uvloop.run(_verify_some(case_ids, attachments))
+def _verify_chunk(
+    case_ids: Sequence[CaseId], attachments: Path | None, by_sdk: bool
+) -> list[tuple[CaseId, list[Verdict]]]:
+    return uvloop.run(_verify_some(case_ids, attachments, by_sdk=by_sdk))
 
 
 async def _verify_some(
-    case_ids: Sequence[CaseId], attachments: Path | None
+    case_ids: Sequence[CaseId], attachments: Path | None, *, by_sdk: bool
 ) -> list[tuple[CaseId, list[Verdict]]]:
     async with _open() as (store, client):
-        judged = await verify_cases(store, client, case_ids, _archive())
+        judged = await verify_cases(store, client, case_ids, _archive(), by_sdk=by_sdk)
         if attachments is not None:
             for case_id, verdicts in judged:
                 evidence = await store.evidence(case_id)

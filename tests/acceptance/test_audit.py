@@ -93,6 +93,7 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "SM3" in audit("verify", tmp_path / "sm3" / f"{closed}.zip")[1]
     status, said = audit("verify", closed, "--data", data)
     assert (status, said.count("✓")) == (0, 4), said
+    assert audit("verify", closed, "--sdk", "--data", data) == (status, said)
     status, said = audit("verify", *period, "--data", data)
     assert status == 0, said
     assert "无误 2" in said
