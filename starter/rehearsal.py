@@ -118,14 +118,22 @@ def _tasks(events: Sequence[HistoryEvent]) -> Iterator[_Task]:
     task: _Task | None = None
     before: list[HistoryEvent] = []
     scheduled = started = None
+    timers: dict[str, int] = {}
     if [event.event_id for event in events] != list(range(1, len(events) + 1)):
         raise Unrehearsable("event ids")
     for event in events[1:]:
         kind = event.WhichOneof("attributes")
         if kind in _WANTED and task is not None and not before and scheduled is None:
             _require(event, workflow_task_completed_event_id=task.completed.event_id)
+            if kind == "timer_started_event_attributes":
+                timers[event.timer_started_event_attributes.timer_id] = event.event_id
+            elif kind == "timer_canceled_event_attributes":
+                timer = event.timer_canceled_event_attributes.timer_id
+                _require(event, started_event_id=timers.pop(timer))
             task.after.append(event)
         elif kind == "timer_fired_event_attributes" and scheduled is None:
+            timer = event.timer_fired_event_attributes.timer_id
+            _require(event, started_event_id=timers.pop(timer))
             before.append(event)
         elif kind == "workflow_task_scheduled_event_attributes" and scheduled is None:
             scheduled = event
