@@ -7,12 +7,20 @@ from datetime import date, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, func, insert, select
-from sqlalchemy.exc import IntegrityError
 
 from adapters.database import Database
+from adapters.journals import JournalStore, journal_heads
 from adapters.signing import PublicKey, SigningKey
 from adapters.tables import AnchorRow, IntakeRow, LedgerRow
-from domain.anchor import Anchor, Head, StoredAnchor, compare_with_ledger, digest, make
+from domain.anchor import (
+    Anchor,
+    Head,
+    StoredAnchor,
+    compare_with_journals,
+    compare_with_ledger,
+    digest,
+    make,
+)
 from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
@@ -24,8 +32,8 @@ class AnchorInvalid(DomainError):
     """An anchor file cannot be read, or there is none of that day."""
 
 
-class AnchorStore:
-    """The table of anchors, and the ledger's heads."""
+class AnchorStore(JournalStore):
+    """The table of anchors, and the heads of ledger and journals."""
 
     _database: Database
 
@@ -35,18 +43,13 @@ class AnchorStore:
             return await connection.run_sync(_anchors, district)
 
     async def add_anchor(self, district: str, at: datetime, key: SigningKey) -> tuple[StoredAnchor, bool]:
-        """Anchor the district's chains as they are now; once a day, so that it may be asked for again.
+        """Anchor the district's chains as they are now; when nothing has moved since the day's newest, do nothing.
 
         Returns:
-            The day's anchor, and whether it is new.
+            The newest anchor, and whether it is new.
         """
-        day = at.astimezone(SHANGHAI).date()
-        try:
-            async with self._database.write() as connection:
-                return await connection.run_sync(_add, district, day, at, key)
-        except IntegrityError:  # another worker was faster
-            made = [each for each in await self.anchors(district) if each.day == day]
-            return made[0], False
+        async with self._database.write() as connection:
+            return await connection.run_sync(lambda joined: _add(self._database, joined, district, at, key))
 
     async def ledger_hashes(self, places: Iterable[str]) -> dict[str, dict[int, str]]:
         """Return the hashes of these cases' entries by case and sequence number, as they stand."""
@@ -98,13 +101,23 @@ def _heads(connection: Connection, district: str) -> list[Head]:
 
 
 def _add(
-    connection: Connection, district: str, day: date, at: datetime, key: SigningKey
+    database: Database, connection: Connection, district: str, at: datetime, key: SigningKey
 ) -> tuple[StoredAnchor, bool]:
+    database.lock(
+        connection, f"anchor {district}"
+    )  # two workers that anchor at once do it one after the other
     stored = _anchors(connection, district)
-    if stored and stored[-1].day >= day:
+    anchor = make(
+        district,
+        _heads(connection, district),
+        [Anchor.model_validate_json(each.document) for each in stored],
+        day=at.astimezone(SHANGHAI).date(),
+        at=at,
+        key_id=key.public.id,
+        journals=journal_heads(connection, district),
+    )
+    if anchor is None:
         return stored[-1], False
-    before = [Anchor.model_validate_json(each.document) for each in stored]
-    anchor = make(district, _heads(connection, district), before, day=day, at=at, key_id=key.public.id)
     made = signed(anchor, key)
     connection.execute(
         insert(AnchorRow), [{name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}]
@@ -170,20 +183,63 @@ def _is_signed(key: PublicKey, anchor: StoredAnchor) -> bool:
 # --- published files ---------------------------------------------------------------------------------------
 
 
-def publish(anchor: StoredAnchor, key: PublicKey, folder: Path) -> Path:
-    """Write the anchor as a file of its own, to be kept where the database's owner cannot reach; return where."""
+def daily_numbers(anchors: Iterable[StoredAnchor]) -> set[int]:
+    """Return the numbers of the daily anchors: the first of each day."""
+    first: dict[date, int] = {}
+    for each in anchors:
+        first[each.day] = min(each.number, first.get(each.day, each.number))
+    return set(first.values())
+
+
+def publish(anchor: StoredAnchor, key: PublicKey, folder: Path, *, daily: bool) -> Path:
+    """Write the anchor as a file of its own, to be kept where the database's owner cannot reach; return where.
+
+    Args:
+        daily: whether it is the first of its day, whose file is named by the day alone.
+
+    Raises:
+        AnchorInvalid: `anchor_changed`: another anchor has been published there. Nothing is written over.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"anchor-{anchor.district}-{anchor.day}.json"
+    name = f"anchor-{anchor.district}-{anchor.day}" + ("" if daily else f"-{anchor.number:06}")
+    path = folder / f"{name}.json"
     content = {
         "document": anchor.document,
         "hash": anchor.hash,
         "signature": anchor.signature,
         "public_key": key.raw.hex(),
     }
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    if path.exists():
+        if path.read_text("utf-8") != text:
+            detail = f"{path} 已发布的是另一内容,未覆盖:数据库中的锚定被改动。请立即报告审计人员。"
+            raise AnchorInvalid("anchor_changed", detail)
+        return path
     unfinished = path.with_suffix(".json.part")
-    unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    unfinished.write_text(text, "utf-8")
     unfinished.replace(path)
     return path
+
+
+def publish_missing(anchors: Sequence[StoredAnchor], key: PublicKey, folder: Path) -> list[Path]:
+    """Publish every anchor under this key that has no file yet, and the newest again; return where they are.
+
+    One that was made and never published, since the process or the disk gave way, is made up for so.
+
+    Raises:
+        AnchorInvalid: see `publish`; the others are published.
+    """
+    daily, written, differing = daily_numbers(anchors), list[Path](), list[AnchorInvalid]()
+    for each in anchors:
+        if each.key_id != key.id:
+            continue
+        try:
+            written.append(publish(each, key, folder, daily=each.number in daily))
+        except AnchorInvalid as changed:
+            differing.append(changed)
+    if differing:
+        raise differing[0]
+    return written
 
 
 def read_published(folder: Path) -> tuple[dict[str, list[StoredAnchor]], dict[str, PublicKey]]:
@@ -224,18 +280,22 @@ class AnchorKeeper:
         self._folder = folder
 
     async def anchor(self, district: str, at: datetime) -> Anchored:
-        """Make today's anchor, unless it is there, and publish it."""
-        stored, is_new = await self._store.add_anchor(district, at, self._key)
-        anchor = Anchor.model_validate_json(stored.document)
-        if self._folder is not None and stored.key_id == self._key.public.id:
-            publish(stored, self._key.public, self._folder)
-        ledger = await self._store.ledger_hashes(
-            head.case_id
-            for each in await self._store.anchors(district)
-            for head in Anchor.model_validate_json(each.document).changed
+        """Anchor, publish what is not published yet, and hold everything that stands against all anchors."""
+        made, is_new = await self._store.add_anchor(district, at, self._key)
+        stored = await self._store.anchors(district)
+        contradicted = []
+        if self._folder is not None:
+            try:
+                publish_missing(stored, self._key.public, self._folder)
+            except AnchorInvalid as changed:
+                contradicted.append(changed.detail)
+        anchors = [Anchor.model_validate_json(each.document) for each in stored]
+        ledger = await self._store.ledger_hashes(head.case_id for each in anchors for head in each.changed)
+        journals = await self._store.journal_hashes(
+            district, (head for each in anchors for head in each.journals)
         )
-        anchors = [Anchor.model_validate_json(each.document) for each in await self._store.anchors(district)]
-        broken = compare_with_ledger(anchors, ledger)
+        broken = [*compare_with_ledger(anchors, ledger), *compare_with_journals(anchors, journals)]
+        anchor = Anchor.model_validate_json(made.document)
         return Anchored(
             district=district,
             number=anchor.number,
@@ -243,5 +303,5 @@ class AnchorKeeper:
             root=anchor.root,
             chains=anchor.chains,
             is_new=is_new,
-            contradicted=tuple(finding.row for finding in broken),
+            contradicted=(*contradicted, *(finding.row for finding in broken)),
         )

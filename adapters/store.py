@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import JSON, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +16,7 @@ from adapters.anchors import AnchorStore
 from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
 from adapters.evidence import EvidenceStore
+from adapters.journals import append_link
 from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
@@ -33,6 +35,7 @@ from domain.case import CaseId, PersonId
 from domain.district import District, Item, OrganisationKind, Terms
 from domain.errors import Invalid
 from domain.events import Entry
+from domain.journal import Journal
 from domain.lifecycle import evolve
 from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
 from domain.restart import from_ledger
@@ -40,6 +43,8 @@ from domain.restart import from_ledger
 __all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
 _ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
+
+_log = structlog.get_logger()
 
 
 class IdempotencyClash(Exception):
@@ -215,6 +220,8 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
     async def take_call(self, intake: Intake, *, person: str, status: int, body: str) -> None:
         """Commit a call: intake, first entry, read model, notices and the answer to the request, or nothing.
 
+        Last comes the link of the district's chain of calls: the next call waits for it until this one is committed.
+
         Raises:
             IdempotencyClash: the person has used this key before.
         """
@@ -241,6 +248,10 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             }
             await connection.execute(insert(IntakeRow), [row])
             await connection.run_sync(lambda joined: append(self._database, joined, [[opened]], self._terms))
+            taken = await connection.run_sync(
+                lambda joined: append_link(self._database, joined, Journal.INTAKE, row, key=opened.case_id)
+            )
+        _log.info("call_taken", case_id=taken.key, district=district, number=taken.sequence, hash=taken.hash)
 
     async def unstarted(self, now: datetime, limit: int) -> list[CaseStart]:
         """Return the calls whose workflow has not been started and may be tried (again) by now, oldest first."""

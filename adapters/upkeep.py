@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import ColumnElement, Select, delete, exists, false, func, insert, or_, select, true, update
 
 from adapters.database import Database
+from adapters.journals import append_row
 from adapters.ledger import LedgerStore
 from adapters.tables import (
     ArchivedRow,
@@ -25,6 +26,7 @@ from adapters.tables import (
     TermsRow,
 )
 from domain.case import CaseId
+from domain.journal import Journal
 from domain.ports import ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
 
 _log = structlog.get_logger()
@@ -421,7 +423,9 @@ class UpkeepStore(LedgerStore):
             "detail": operation.detail,
         }
         async with self._database.write() as connection:
-            await connection.execute(insert(OperationRow), [row])
+            await connection.run_sync(
+                lambda joined: append_row(self._database, joined, Journal.OPERATIONS, row)
+            )
 
     async def operations(self, *, district: str | None, limit: int) -> list[Operation]:
         """Return the newest lines, of one district or of all."""

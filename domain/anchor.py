@@ -1,8 +1,9 @@
-"""Anchors: one root over all chains of a district, day by day, so that a whole case that goes missing is noticed.
+"""Anchors: one root over all chains of a district, again and again, so that a whole case that goes missing is noticed.
 
 The tree is that of RFC 6962 §2.1 over SHA-256: leaves and nodes are hashed with different prefixes, so that neither
 can pass for the other. A leaf is the head of one case's chain. An anchor holds the heads that changed since the one
-before and binds it by its hash; the heads of all earlier anchors stay, so that a case can never leave the tree.
+before and binds it by its hash; the heads of all earlier anchors stay, so that a case can never leave the tree. Beside
+the tree it names the heads of the district's journals (`domain.journal`): calls taken, operations, decryptions.
 """
 
 import hashlib
@@ -15,9 +16,13 @@ from typing import Literal
 from domain.audit import GENESIS
 from domain.calendar import Moment
 from domain.case import CaseId, Value
+from domain.journal import Journal, JournalHead, compare_heads
 from domain.verify import Check, Finding
 
-FORMAT: Literal["shaodao-anchor-1"] = "shaodao-anchor-1"
+Format = Literal["shaodao-anchor-1", "shaodao-anchor-2"]
+_FIRST: Format = "shaodao-anchor-1"
+"""Anchors from before there were journals; their texts stay as they were signed."""
+FORMAT: Format = "shaodao-anchor-2"
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -92,15 +97,16 @@ class Anchor(Value):
 
     Attributes:
         number: 1 for a district's first, then without gaps.
-        day: the local day that it was made on; one a day.
+        day: the local day that it was made on; a day's first is its daily anchor, any number may follow.
         chains: how many cases the tree holds.
         root: in lower-case hexadecimal, over all heads in the order of case ids.
         changed: the heads that are new or have moved since the anchor before.
         previous: hash of the anchor before; 64 zeros for the first.
         key_id: of the key that signed it.
+        journals: the heads of all journals of the district that have any link.
     """
 
-    format: Literal["shaodao-anchor-1"] = FORMAT
+    format: Format = FORMAT
     district: str
     number: int
     day: date
@@ -110,10 +116,17 @@ class Anchor(Value):
     changed: tuple[Head, ...]
     previous: str
     key_id: str
+    journals: tuple[JournalHead, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Which anchor it is, for people."""
+        return f"{self.day} 第{self.number}号锚定"
 
     def text(self) -> str:
         """Return the one JSON text that is hashed and signed."""
-        return _canonical(self.model_dump(mode="json"))
+        unknown = {"journals"} if self.format == _FIRST else set()
+        return _canonical(self.model_dump(mode="json", exclude=unknown))
 
 
 def _canonical(content: object) -> str:
@@ -146,8 +159,11 @@ def make(
     day: date,
     at: Moment,
     key_id: str,
-) -> Anchor:
-    """Return the next anchor over these heads.
+    journals: Iterable[JournalHead] = (),
+) -> Anchor | None:
+    """Return the next anchor over these heads; None when the day has one and nothing has moved since the newest.
+
+    So a day has at least one, and asking again does no harm.
 
     Args:
         before: all anchors of the district so far, in order.
@@ -156,6 +172,9 @@ def make(
     changed = tuple(
         head for head in sorted(heads, key=lambda each: each.case_id) if known.get(head.case_id) != head
     )
+    reached = tuple(sorted(journals, key=lambda each: each.journal))
+    if before and before[-1].day >= day and not changed and before[-1].journals == reached:
+        return None
     known |= {head.case_id: head for head in changed}
     return Anchor(
         district=district,
@@ -167,6 +186,7 @@ def make(
         changed=changed,
         previous=digest(before[-1].text()) if before else GENESIS,
         key_id=key_id,
+        journals=reached,
     )
 
 
@@ -258,7 +278,7 @@ def compare_with_ledger(
     """
     findings: dict[str, Finding] = {}
     for anchor in anchors:
-        when = f"{anchor.day} 第{anchor.number}号锚定"
+        when = anchor.label
         for head in anchor.changed:
             held = ledger.get(head.case_id, {})
             stands = held.get(head.sequence)
@@ -274,3 +294,18 @@ def compare_with_ledger(
                 detail = f"台账在{when}之后被改写。"
             findings[head.case_id] = _found(code, table, f"案件 {head.case_id} {row}".strip(), "", detail)
     return list(findings.values())
+
+
+def compare_with_journals(
+    anchors: Iterable[Anchor],
+    hashes: Mapping[Journal, Mapping[int, str]],
+    *,
+    check: Check = Check.ANCHORS,
+) -> list[Finding]:
+    """Hold the present journals against every head that was ever anchored; each journal is named once.
+
+    Args:
+        hashes: of the links as they stand, by journal and number.
+    """
+    heads = ((anchor.label, head) for anchor in anchors for head in anchor.journals)
+    return list(compare_heads(heads, hashes, check=check))

@@ -475,8 +475,8 @@ class Anchored(Value):
 
     Attributes:
         day: local date, ISO 8601.
-        is_new: False when the day's anchor was there already.
-        contradicted: the cases that no longer hold what was anchored before; Chinese, for operators.
+        is_new: False when nothing had moved since the day's newest.
+        contradicted: what no longer holds what was anchored before; Chinese, for operators.
     """
 
     district: str
@@ -492,5 +492,5 @@ class Anchors(Protocol):
     """Anchoring a district's chains; see `domain.anchor`."""
 
     async def anchor(self, district: str, at: datetime) -> Anchored:
-        """Make the day's anchor, unless it is there, and publish it."""
+        """Make an anchor, unless the day has one and nothing has moved since, and publish it."""
         ...

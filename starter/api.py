@@ -9,7 +9,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -753,7 +753,8 @@ async def open_doors(settings: Settings) -> Doors:
     store = Store(settings.database_url)
     cases = CaseClient(await connect(), within=settings.temporal_within)
     directory = Directory(store)
-    return Doors(settings, store, cases, directory, Relay(store, cases, directory))
+    relay = Relay(store, cases, directory, anchor_every=timedelta(minutes=settings.anchor_every))
+    return Doors(settings, store, cases, directory, relay)
 
 
 async def serve() -> None:

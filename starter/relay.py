@@ -27,9 +27,20 @@ class Relay:
     """Starts workflows of calls that were only committed, and repeats acts that were only committed.
 
     Everything is repeated safely: starts by workflow id, acts by update id. Any number of doors may run one.
+
+    Args:
+        anchor_every: how often every district is anchored.
     """
 
-    def __init__(self, store: Store, cases: CaseClient, directory: Directory) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cases: CaseClient,
+        directory: Directory,
+        *,
+        anchor_every: timedelta = timedelta(hours=1),
+    ) -> None:
+        self._anchor_every = anchor_every
         self._store = store
         self._cases = cases
         self._directory = directory
@@ -100,11 +111,15 @@ class Relay:
         await self._store.act_failed(pending.id, type(error).__name__, _now() + pause)
 
     async def serve_notices(self) -> None:
-        """See that every district has its workflow for notices."""
+        """See that every district has its workflow for notices, and is anchored."""
         for district in self._directory.districts():
             if district.code not in self._served:
                 await self._cases.start_notices(district.code)
-                await keep_anchor_schedule(self._cases.client, district.code)
+                await keep_anchor_schedule(
+                    self._cases.client,
+                    district.code,
+                    every=self._anchor_every,
+                )
                 self._served.add(district.code)
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:
