@@ -1,5 +1,6 @@
 """Anchors in SQL and as published files; see `domain.anchor`."""
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from adapters.database import Database
 from adapters.journals import JournalStore, journal_heads
@@ -19,11 +21,13 @@ from domain.anchor import (
     compare_with_journals,
     compare_with_ledger,
     digest,
+    heads_of,
     make,
 )
 from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
+from domain.journal import JournalHead
 from domain.ports import Anchored
 from domain.verify import Check, Finding
 
@@ -42,14 +46,39 @@ class AnchorStore(JournalStore):
         async with self._database.read() as connection:
             return await connection.run_sync(_anchors, district)
 
+    async def anchored_districts(self) -> list[str]:
+        """Return every district that has an anchor."""
+        query = select(AnchorRow.district).distinct().order_by(AnchorRow.district)
+        async with self._database.read() as connection:
+            return list((await connection.execute(query)).scalars())
+
     async def add_anchor(self, district: str, at: datetime, key: SigningKey) -> tuple[StoredAnchor, bool]:
         """Anchor the district's chains as they are now; when nothing has moved since the day's newest, do nothing.
+
+        Read and made beside the work that goes on, and only then written: nobody waits while it is made.
 
         Returns:
             The newest anchor, and whether it is new.
         """
-        async with self._database.write() as connection:
-            return await connection.run_sync(lambda joined: _add(self._database, joined, district, at, key))
+        while True:
+            async with self._database.read() as connection:
+                stored, heads, journals = await connection.run_sync(_as_it_stands, district)
+            made = await asyncio.to_thread(_next, district, at, key, stored, heads, journals)
+            if made is None:
+                return stored[-1], False
+            row = {name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}
+            try:
+                async with self._database.write() as connection:
+                    await connection.execute(insert(AnchorRow), [row])
+            except IntegrityError:  # another worker was faster: what it anchored comes before
+                continue
+            return made, True
+
+    async def heads(self, district: str) -> dict[CaseId, Head]:
+        """Return every case's head as the ledger has it now."""
+        async with self._database.read() as connection:
+            found = await connection.run_sync(_heads, district)
+        return {head.case_id: head for head in found}
 
     async def ledger_hashes(self, places: Iterable[str]) -> dict[str, dict[int, str]]:
         """Return the hashes of these cases' entries by case and sequence number, as they stand."""
@@ -100,29 +129,30 @@ def _heads(connection: Connection, district: str) -> list[Head]:
     ]
 
 
-def _add(
-    database: Database, connection: Connection, district: str, at: datetime, key: SigningKey
-) -> tuple[StoredAnchor, bool]:
-    database.lock(
-        connection, f"anchor {district}"
-    )  # two workers that anchor at once do it one after the other
-    stored = _anchors(connection, district)
+def _as_it_stands(
+    connection: Connection, district: str
+) -> tuple[list[StoredAnchor], list[Head], list[JournalHead]]:
+    return _anchors(connection, district), _heads(connection, district), journal_heads(connection, district)
+
+
+def _next(
+    district: str,
+    at: datetime,
+    key: SigningKey,
+    stored: Sequence[StoredAnchor],
+    heads: Sequence[Head],
+    journals: Sequence[JournalHead],
+) -> StoredAnchor | None:
     anchor = make(
         district,
-        _heads(connection, district),
-        [Anchor.model_validate_json(each.document) for each in stored],
+        heads,
+        _read(stored),
         day=at.astimezone(SHANGHAI).date(),
         at=at,
         key_id=key.public.id,
-        journals=journal_heads(connection, district),
+        journals=journals,
     )
-    if anchor is None:
-        return stored[-1], False
-    made = signed(anchor, key)
-    connection.execute(
-        insert(AnchorRow), [{name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}]
-    )
-    return made, True
+    return signed(anchor, key) if anchor else None
 
 
 def signed(anchor: Anchor, key: SigningKey) -> StoredAnchor:
@@ -145,7 +175,7 @@ def check_signatures(
     """Say which anchors are not signed with one of these keys."""
     findings = []
     for each in anchors:
-        key, row = keys.get(each.key_id), f"第{each.number}号({each.day})"
+        key, row = keys.get(each.key_id), each.row
         if key is None:
             detail = f"签名公钥 {each.key_id} 未提供,签名未核验;请用 --public-key 指定。"
             findings.append(
@@ -280,22 +310,24 @@ class AnchorKeeper:
         self._folder = folder
 
     async def anchor(self, district: str, at: datetime) -> Anchored:
-        """Anchor, publish what is not published yet, and hold everything that stands against all anchors."""
+        """Anchor, publish what is not published yet, and hold what stands against all anchors.
+
+        The day's first looks at every entry that was ever anchored, the others at the cases that are not as they
+        were: a case's newest head binds what is before it.
+        """
         made, is_new = await self._store.add_anchor(district, at, self._key)
         stored = await self._store.anchors(district)
         contradicted = []
         if self._folder is not None:
             try:
-                publish_missing(stored, self._key.public, self._folder)
+                await asyncio.to_thread(publish_missing, stored, self._key.public, self._folder)
             except AnchorInvalid as changed:
                 contradicted.append(changed.detail)
-        anchors = [Anchor.model_validate_json(each.document) for each in stored]
-        ledger = await self._store.ledger_hashes(head.case_id for each in anchors for head in each.changed)
-        journals = await self._store.journal_hashes(
-            district, (head for each in anchors for head in each.journals)
-        )
-        broken = [*compare_with_ledger(anchors, ledger), *compare_with_journals(anchors, journals)]
-        anchor = Anchor.model_validate_json(made.document)
+        anchors = await asyncio.to_thread(_read, stored)
+        before = anchors[:-1] if is_new else anchors
+        everything = is_new and made.number in daily_numbers(stored)
+        contradicted += await self._contradicted(district, before, everything=everything)
+        anchor = anchors[-1]
         return Anchored(
             district=district,
             number=anchor.number,
@@ -303,5 +335,25 @@ class AnchorKeeper:
             root=anchor.root,
             chains=anchor.chains,
             is_new=is_new,
-            contradicted=(*contradicted, *(finding.row for finding in broken)),
+            contradicted=tuple(contradicted),
         )
+
+    async def _contradicted(self, district: str, anchors: list[Anchor], *, everything: bool) -> list[str]:
+        anchored = {head.case_id for each in anchors for head in each.changed}
+        if not everything:
+            stands = await self._store.heads(district)
+            known = heads_of(anchors)
+            anchored = {case_id for case_id, head in known.items() if stands.get(case_id) != head}
+        ledger = await self._store.ledger_hashes(anchored)
+        journals = await self._store.journal_hashes(
+            district, (head for each in anchors for head in each.journals)
+        )
+        broken = [
+            *compare_with_ledger(anchors, ledger, cases=anchored),
+            *compare_with_journals(anchors, journals),
+        ]
+        return [finding.row for finding in broken]
+
+
+def _read(stored: Sequence[StoredAnchor]) -> list[Anchor]:
+    return [Anchor.model_validate_json(each.document) for each in stored]

@@ -8,7 +8,8 @@ the tree it names the heads of the district's journals (`domain.journal`): calls
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -80,6 +81,65 @@ def is_included(leaf: bytes, place: int, count: int, proof: Sequence[bytes], roo
     return not left and leaf == root
 
 
+class GrowingTree:
+    """The tree over leaves in the order of their case ids, kept while it grows.
+
+    New cases come last or nearly so, since ids begin with district and day: only the right edge is hashed anew, and
+    the way up from each leaf that has changed. A year of hourly anchors is checked so, root by root.
+    """
+
+    def __init__(self) -> None:
+        self._order: list[CaseId] = []
+        self._levels: list[list[bytes]] = [[]]
+
+    def __len__(self) -> int:
+        """Return the number of leaves."""
+        return len(self._order)
+
+    @property
+    def root(self) -> bytes:
+        """Return the root; see `root_of`."""
+        return self._levels[-1][0] if self._order else root_of(())
+
+    def put(self, leaves: Mapping[CaseId, bytes]) -> None:
+        """Take leaf hashes: new ones, and others for those that are there."""
+        places = {case_id: bisect_left(self._order, case_id) for case_id in leaves}
+        new = {
+            case_id
+            for case_id, place in places.items()
+            if place == len(self._order) or self._order[place] != case_id
+        }
+        first = min((places[case_id] for case_id in new), default=len(self._order))
+        moved = dict(zip(self._order[first:], self._levels[0][first:], strict=True))
+        moved |= {case_id: leaf for case_id, leaf in leaves.items() if places[case_id] >= first}
+        self._order[first:] = sorted(moved)
+        self._levels[0][first:] = [moved[case_id] for case_id in self._order[first:]]
+        changed = {place for case_id, place in places.items() if place < first}
+        for case_id in leaves:
+            if places[case_id] < first:
+                self._levels[0][places[case_id]] = leaves[case_id]
+        self._climb(first, changed)
+
+    def _climb(self, first: int, changed: set[int]) -> None:
+        """Hash every level above anew: from this place on, and over these places."""
+        depth = 0
+        while len(self._levels[depth]) > 1:
+            level, depth = self._levels[depth], depth + 1
+            if depth == len(self._levels):
+                self._levels.append([])
+            above, first, changed = self._levels[depth], first // 2, {place // 2 for place in changed}
+            del above[first:]
+            above += [self._above(level, place) for place in range(first, (len(level) + 1) // 2)]
+            for place in changed:
+                above[place] = self._above(level, place)
+        del self._levels[depth + 1 :]
+
+    @staticmethod
+    def _above(level: Sequence[bytes], place: int) -> bytes:
+        pair = level[2 * place : 2 * place + 2]
+        return node_hash(*pair) if len(pair) == 2 else pair[0]
+
+
 class Head(Value):
     """How far one case's chain reached: the sequence number and hash of its newest entry."""
 
@@ -149,6 +209,11 @@ class StoredAnchor:
     hash: str
     signature: str
     key_id: str
+
+    @property
+    def row(self) -> str:
+        """Which anchor it is, in findings."""
+        return f"第{self.number}号({self.day})"
 
 
 def make(
@@ -225,18 +290,18 @@ def _found(code: str, table: str, row: str, column: str, detail: str, *, proven:
 def read_anchors(stored: Sequence[StoredAnchor], *, table: str = "anchors") -> AnchorChain:
     """Read a district's anchors in order and check that they are one whole chain with the roots they name."""
     chain = AnchorChain()
-    known: dict[CaseId, bytes] = {}
+    tree = GrowingTree()
     previous = GENESIS
     for number, each in enumerate(stored, start=1):
-        row = f"第{each.number}号({each.day})"
+        row = each.row
         try:
             anchor = Anchor.model_validate_json(each.document)
         except ValueError:
             chain.findings.append(_found("anchor_unreadable", table, row, "document", "锚定原文无法读取。"))
             previous = each.hash
             continue
-        known |= {head.case_id: head.leaf() for head in anchor.changed}
-        chain.findings += _anchor(anchor, each, number, previous, known, table, row)
+        tree.put({head.case_id: head.leaf() for head in anchor.changed})
+        chain.findings += _anchor(anchor, each, number, previous, tree, table, row)
         chain.anchors.append(anchor)
         previous = each.hash
     return chain
@@ -247,11 +312,10 @@ def _anchor(
     stored: StoredAnchor,
     number: int,
     previous: str,
-    known: Mapping[CaseId, bytes],
+    tree: GrowingTree,
     table: str,
     row: str,
 ) -> Iterator[Finding]:
-    root = root_of([known[case_id] for case_id in sorted(known)]).hex()
     checks = {
         "number": anchor.number == stored.number == number,
         "district": anchor.district == stored.district,
@@ -260,8 +324,8 @@ def _anchor(
         "document": anchor.text() == stored.document,
         "hash": stored.hash == digest(stored.document),
         "previous": anchor.previous == previous,
-        "chains": anchor.chains == len(known),
-        "root": anchor.root == root,
+        "chains": anchor.chains == len(tree),
+        "root": anchor.root == tree.root.hex(),
     }
     for column, good in checks.items():
         if not good:
@@ -269,17 +333,24 @@ def _anchor(
 
 
 def compare_with_ledger(
-    anchors: Iterable[Anchor], ledger: Mapping[str, Mapping[int, str]], *, table: str = "ledger"
+    anchors: Iterable[Anchor],
+    ledger: Mapping[str, Mapping[int, str]],
+    *,
+    table: str = "ledger",
+    cases: Container[str] | None = None,
 ) -> list[Finding]:
     """Hold the present ledger against every head that was ever anchored; each case is named once.
 
     Args:
         ledger: hashes by case and sequence number, as they stand now.
+        cases: which cases to look at; None for all.
     """
     findings: dict[str, Finding] = {}
     for anchor in anchors:
         when = anchor.label
         for head in anchor.changed:
+            if cases is not None and head.case_id not in cases:
+                continue
             held = ledger.get(head.case_id, {})
             stands = held.get(head.sequence)
             if stands == head.hash or head.case_id in findings:

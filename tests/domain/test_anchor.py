@@ -63,6 +63,18 @@ def test_a_changed_or_missing_leaf_changes_the_root(leaves: list[bytes], data: s
     assert root_of(leaves[:place] + leaves[place + 1 :]) != root_of(leaves)
 
 
+@given(st.lists(st.dictionaries(st.text("abc", max_size=4), st.binary(max_size=2), max_size=12), max_size=8))
+def test_a_tree_that_grows_always_has_the_root_over_all_its_leaves(steps: list[dict[str, bytes]]) -> None:
+    tree, known = anchor.GrowingTree(), dict[CaseId, bytes]()
+    assert tree.root == root_of([])
+    for step in steps:
+        leaves = {CaseId(case_id): leaf_hash(content) for case_id, content in step.items()}
+        tree.put(leaves)
+        known |= leaves
+        assert len(tree) == len(known)
+        assert tree.root == root_of([known[case_id] for case_id in sorted(known)])
+
+
 def test_a_node_cannot_pass_for_a_leaf() -> None:
     left, right = leaf_hash(b"a"), leaf_hash(b"b")
     assert leaf_hash(left + right) != root_of([left, right])

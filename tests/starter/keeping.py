@@ -10,6 +10,7 @@ from temporalio.service import RPCError
 from activities.archive import ArchiveBatch, ArchivedBatch
 from activities.reconcile import Reconciled, ReconcileRequest
 from adapters.archive import open_archive
+from adapters.witnesses import LedgerWitnesses
 from domain.case import CaseId
 from domain.ports import Archive, Difference
 from starter.executions import TemporalExecutions
@@ -37,7 +38,9 @@ class Keeping:
             house.store,
             house.store,
             task_queue=queue,
-            upkeep=upkeep_activities(house.store, self.executions, self.url),
+            upkeep=upkeep_activities(
+                house.store, self.executions, self.url, LedgerWitnesses(house.store, archive=self.archive)
+            ),
         )
         await house.start_worker()
 
