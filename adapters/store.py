@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,8 +37,8 @@ from domain.errors import Invalid
 from domain.events import Entry
 from domain.journal import Journal
 from domain.lifecycle import evolve
-from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
-from domain.restart import from_ledger
+from domain.ports import CaseStart, InboxNotice, Intake, KnownHead, OutboxNotice, PendingAct
+from domain.restart import from_ledger, require_extends
 
 __all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
@@ -277,14 +277,20 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             row = (await connection.execute(query)).one_or_none()
         return _start(row.opened, row.document) if row else None
 
-    async def reopening(self, case_id: CaseId) -> CaseStart | None:
+    async def reopening(self, case_id: CaseId, known: Iterable[KnownHead]) -> CaseStart | None:
         """Return what a further run of a case starts with, after the one before has ended.
 
+        Args:
+            known: what anchors and archive hold of the case.
+
         Raises:
-            LedgerConflict: `broken_chain`: nothing may be built on this ledger.
+            LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing may be built on this ledger.
         """
         start, entries = await self.start_of(case_id), await self.entries(case_id)
-        return from_ledger(start, entries, {}) if start and entries else None
+        if not start or not entries:
+            return None
+        require_extends(start, entries, known)
+        return from_ledger(start, entries, {})
 
     async def is_started(self, case_id: CaseId) -> bool:
         """Whether the case's workflow runs, or has run."""

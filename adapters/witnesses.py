@@ -57,6 +57,10 @@ class LedgerWitnesses:
                 heads[case_id] += [each async for each in _archived(self._archive, case_id)]
         return heads
 
+    async def of(self, case_id: CaseId) -> list[KnownHead]:
+        """Return every head of this case; see `known_heads`."""
+        return (await self.known_heads([case_id])).get(case_id, [])
+
     def _anchored(
         self, stored: Iterable[Sequence[StoredAnchor]], case_ids: Collection[CaseId]
     ) -> list[tuple[CaseId, KnownHead]]:

@@ -13,7 +13,6 @@ from activities.archive import read_history, read_ledger, read_manifest, verify
 from adapters.archive import open_archive
 from adapters.store import Answer
 from adapters.upkeep import ArchivedVersion
-from adapters.witnesses import witnesses_of
 from domain.case import CaseId, Role
 from domain.district import Person
 from domain.errors import DomainError, Forbidden
@@ -51,7 +50,7 @@ def _operations(doors: Doors) -> Operations:
     return Operations(
         doors.store,
         TemporalExecutions(doors.cases),
-        witnesses_of(doors.settings, doors.store),
+        doors.witnesses,
         doors.cases.client,
         doors.cases.task_queue,
     )

@@ -150,6 +150,8 @@ def test_a_case_that_is_not_what_was_anchored_is_named_once(
     (finding,) = anchor.compare_with_ledger(days(*THREE), ledger)
     assert finding.code == code
     assert "案件 a" in finding.place
+    assert anchor.compare_with_ledger(days(*THREE), ledger, cases={"b", "c"}) == []
+    assert anchor.compare_with_ledger(days(*THREE), ledger, cases={"a"}) == [finding]
 
 
 def test_a_ledger_that_has_grown_since_is_well() -> None:

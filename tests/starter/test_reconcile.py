@@ -20,10 +20,9 @@ from domain.errors import ArchiveConflict
 from domain.lifecycle import fold
 from domain.ports import CaseStart, Contact, Intake
 from starter.schedules import SCHEDULES, ensure_schedules
-from tests.records import rechained
 from tests.sample import TERMS, opening
 from tests.starter.conftest import House
-from tests.starter.keeping import Keeping
+from tests.starter.keeping import Keeping, rewritten
 
 
 @pytest.fixture
@@ -129,28 +128,6 @@ async def test_a_call_that_was_never_started_is_started(keeping: Keeping) -> Non
 
 
 # --- a ledger that is whole, and is not what was anchored or archived -----------------------------------------
-
-
-async def rewritten(store: Store, case_id: CaseId) -> None:
-    """Say that another department was called, with every hash made to fit, as the owner of the database can."""
-    entries = await store.entries(case_id)
-    forged = [
-        entry.model_copy(update={"event": entry.event.model_copy(update={"reason": "另有安排"})})
-        if entry.event.kind == "dispatched"
-        else entry
-        for entry in entries
-    ]
-    forged = rechained(forged)
-    audit.check_chain(forged)
-    assert forged[-1].hash != entries[-1].hash
-    async with store._database.write() as connection:
-        for change in ("_update", "_delete") if store._database.is_sqlite else ("",):
-            on = "" if store._database.is_sqlite else " ON ledger"
-            await connection.execute(text(f"DROP TRIGGER IF EXISTS ledger_append_only{change}{on}"))
-        for entry in forged:
-            row = update(LedgerRow).where(LedgerRow.case_id == case_id, LedgerRow.sequence == entry.sequence)
-            await connection.execute(row.values(entry=audit.canonical(entry), hash=entry.hash))
-    await store.rebuild([case_id])
 
 
 async def test_a_case_whose_ledger_is_not_what_was_anchored_does_not_go_on_until_somebody_says_so(
