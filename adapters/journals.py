@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, Text, cast, exists, insert, select
+from sqlalchemy import Connection, RowMapping, Select, Text, bindparam, cast, exists, insert, select
 
 from adapters.database import Database
 from adapters.tables import DecodingRow, IntakeRow, JournalRow, LedgerRow, OperationRow, Table
@@ -84,7 +84,7 @@ def _append(connection: Connection, journal: Journal, row: Mapping[str, Any], *,
         content=source.digest(row),
         after=_head(connection, journal, district),
     )
-    connection.execute(insert(JournalRow), [{**made.model_dump(), "journal": journal.value}])
+    connection.execute(_NEW_LINK, [{**made.model_dump(), "journal": journal.value}])
     return made
 
 
@@ -137,19 +137,23 @@ class JournalStore:
         return [case_id for case_id in case_ids if case_id not in known]
 
 
+# Statements are made once: making one costs more than running it.
+_NEWEST = (
+    select(JournalRow.sequence, JournalRow.hash)
+    .where(JournalRow.journal == bindparam("journal"), JournalRow.district == bindparam("district"))
+    .order_by(JournalRow.sequence.desc())
+    .limit(1)
+)
+_NEW_LINK = insert(JournalRow)
+
+
 def _lock(database: Database, connection: Connection, journal: Journal, district: str) -> None:
     database.lock(connection, f"journal {journal} {district}")
 
 
 def _head(connection: Connection, journal: Journal, district: str) -> JournalHead | None:
     """Read one row, by the primary key's own index."""
-    newest = (
-        select(JournalRow.sequence, JournalRow.hash)
-        .where(JournalRow.journal == journal.value, JournalRow.district == district)
-        .order_by(JournalRow.sequence.desc())
-        .limit(1)
-    )
-    row = connection.execute(newest).one_or_none()
+    row = connection.execute(_NEWEST, {"journal": journal.value, "district": district}).one_or_none()
     return JournalHead(journal=journal, sequence=row.sequence, hash=row.hash) if row else None
 
 

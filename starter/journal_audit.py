@@ -33,7 +33,7 @@ async def _judge(store: Store, district: str, journal: Journal) -> Verdict:
     heads = [(each.label, head) for each in anchors for head in each.journals if head.journal is journal]
     covered = max((head.sequence for _, head in heads), default=0)
     against = compare_heads(heads, {journal: read.hashes}, check=check)
-    note = f"{len(read.hashes)} 条,已锚定至第{covered}条"
+    note = f"{len(read.hashes)} 条" + (f",已锚定至第{covered}条" if covered else "")
     return Verdict(check=check, findings=(*read.findings, *against), note=note)
 
 

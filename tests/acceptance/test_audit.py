@@ -82,9 +82,14 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     status, said = audit("verify", *period, "--data", data)
     assert status == 0, said
     assert "无误 2" in said
+    assert "✓ 受理链完整(2 条" in said
+    status, said = audit("verify", "--journals", "--data", data)
+    assert (status, said.count("✓")) == (0, 3), said
     status, said = audit("anchor", "--district", "yicheng", "--data", data)
     assert status == 0, said
     assert "2 件" in said
+    assert "受理 2 条" in said
+    assert "已锚定至第2条" in audit("verify", "--journals", "--data", data)[1]
     assert audit("verify", "--anchors", "--data", data)[0] == 0
     files = ("--anchor-files", data / "anchors", "--public-key", "audit.pub", "--data", data)
     assert audit("verify", *files)[0] == 0
@@ -100,6 +105,11 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "ledger,第3条,entry" in said
     assert "ledger,第4条" in said
     assert audit("verify", *files)[0] == 1
+    vanish(data / "shaodao.db", under_way)
+    status, said = audit("verify", "--journals", "--data", data)
+    assert status == 1, said
+    assert "Temporal 中有此案件的流程" in said
+    assert under_way in said
 
 
 def forge(database: Path, case_id: str) -> None:
@@ -110,6 +120,17 @@ def forge(database: Path, case_id: str) -> None:
         changed = "UPDATE ledger SET entry = replace(entry, 'enforcement', 'police') WHERE case_id = ? AND sequence = 3"
         assert connection.execute(changed, [case_id]).rowcount == 1
         assert connection.execute("DELETE FROM ledger WHERE case_id = ? AND sequence > 3", [case_id]).rowcount
+    connection.close()
+
+
+def vanish(database: Path, case_id: str) -> None:
+    """Take the newest case out of every table, its number in the chain of calls included."""
+    with sqlite3.connect(database) as connection:
+        for table in ("ledger", "journals"):
+            connection.execute(f"DROP TRIGGER IF EXISTS {table}_append_only_delete")
+        for table in ("cases", "assignments", "clocks", "timeline", "ledger", "intake"):
+            connection.execute(f"DELETE FROM {table} WHERE case_id = ?", [case_id])  # noqa: S608 - our own names
+        assert connection.execute("DELETE FROM journals WHERE key = ?", [case_id]).rowcount == 1
     connection.close()
 
 
