@@ -49,6 +49,7 @@ class Manifest(Value):
         over: whether the case had ended; an open case's bundle is its history so far.
         sequence, head: of the newest ledger entry.
         software: version that wrote the bundle: sentences may be worded differently by others.
+        gap: why the history is not whole, in Chinese; empty when it is.
         files: every other file, with size and digest.
     """
 
@@ -60,6 +61,7 @@ class Manifest(Value):
     sequence: int
     head: str
     software: str
+    gap: str = ""
     digest: DigestName
     key_id: str
     public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -92,6 +94,7 @@ def seal(
     sequence: int,
     head: str,
     software: str,
+    gap: str = "",
     digest: DigestName = DigestName.SHA256,
 ) -> bytes:
     """Return the bundle: the same content gives the same manifest and signature."""
@@ -103,6 +106,7 @@ def seal(
         sequence=sequence,
         head=head,
         software=software,
+        gap=gap,
         digest=digest,
         key_id=key.public.id,
         public_key=key.public.raw.hex(),
@@ -182,31 +186,40 @@ def open_bundle(content: bytes) -> Opened:
     return Opened(manifest=manifest, signed=signed, signature=raw, files=files)
 
 
-def check_signature(bundle: Opened, pinned: PublicKey | None) -> Verdict:
+def check_signature(bundle: Opened, trusted: PublicKey | None, *, whose: str = "指定公钥") -> Verdict:
     """Say whether the manifest is signed, and by whom.
 
     Args:
-        pinned: the key that it must be signed with; without one the bundle's own key only says that nobody without
-            that key has changed anything since, and the note says whose it is.
+        trusted: the key that it must be signed with. Without one nothing is proven: anybody can make a bundle and
+            sign it with a key of their own, which the bundle then names.
+        whose: Chinese; what the trusted key is called where another was used.
     """
 
-    def wrong(code: str, detail: str) -> Verdict:
-        place = Finding(check=Check.SIGNATURE, code=code, table=SIGNATURE, detail=detail)
+    def found(code: str, detail: str, *, proven: bool = True) -> Verdict:
+        place = Finding(check=Check.SIGNATURE, code=code, table=SIGNATURE, detail=detail, proven=proven)
         return Verdict(check=Check.SIGNATURE, findings=(place,))
 
     manifest = bundle.manifest
     try:
         named = PublicKey(bytes.fromhex(manifest.public_key))
     except AuditKeyInvalid:
-        return wrong("key_invalid", "清单所载公钥无效。")
-    if pinned is not None and pinned.raw != named.raw:
-        return wrong("other_key", f"不是指定公钥({pinned.id})签的,而是 {named.id}。")
+        return found("key_invalid", "清单所载公钥无效。")
+    if trusted is not None and trusted.raw != named.raw:
+        detail = (
+            f"不是{whose}({trusted.id})签的,而是 {named.id};出自其他安装的,请用 --public-key 指定其公钥。"
+        )
+        return found("other_key", detail)
     if not named.is_signed(bundle.signed, bundle.signature):
-        return wrong("signature_bad", f"签名与 {MANIFEST} 不符:清单或签名被改动。")
+        return found("signature_bad", f"签名与 {MANIFEST} 不符:清单或签名被改动。")
     if named.id != manifest.key_id:
-        return wrong("key_id_differs", "清单所载公钥编号与公钥不符。")
-    note = f"公钥 {named.id}" + ("" if pinned else "(审计包自带,未核对是谁的;请用 --public-key 指定)")
-    return Verdict(check=Check.SIGNATURE, note=note)
+        return found("key_id_differs", "清单所载公钥编号与公钥不符。")
+    if trusted is None:
+        detail = (
+            f"签名自洽,但未与可信公钥核对,任何人都能这样签;请用 --public-key 指定。"
+            f"包内公钥的指纹(SHA-256)为 {named.fingerprint}。"
+        )
+        return found("key_not_trusted", detail, proven=False)
+    return Verdict(check=Check.SIGNATURE, note=f"{whose} {named.id}")
 
 
 def check_files(bundle: Opened) -> Verdict:

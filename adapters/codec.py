@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Self, cast
 
 from temporalio.api.common.v1 import Payload
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
 from temporalio.converter import (
     DataConverter,
     DefaultFailureConverterWithEncodedAttributes,
@@ -158,7 +158,7 @@ def data_converter(settings: Settings) -> DataConverter:
     """
     keys = keys_of(settings)
     if keys is None:
-        return pydantic_data_converter
+        return DataConverter(payload_converter_class=OnePydanticConverter)
     return encrypting(keys, encrypts=settings.payload_encryption == "on")
 
 
@@ -182,10 +182,21 @@ class EncryptingConverter(DataConverter):
         return copied
 
 
+_ONE = PydanticPayloadConverter()
+
+
+class OnePydanticConverter(PydanticPayloadConverter):
+    """The same converter for whoever asks: the SDK asks for a new one at every message, and this one keeps nothing."""
+
+    def __new__(cls) -> PydanticPayloadConverter:  # type: ignore[misc]
+        """Return the one that there is."""
+        return _ONE
+
+
 def encrypting(keys: KeyRing, *, encrypts: bool = True) -> DataConverter:
     """Return a data converter over these keys; messages and traces of failures are encrypted as well."""
     return EncryptingConverter(
-        payload_converter_class=pydantic_data_converter.payload_converter_class,
+        payload_converter_class=OnePydanticConverter,
         payload_codec=EncryptingCodec(keys, encrypts=encrypts),
         failure_converter_class=(
             DefaultFailureConverterWithEncodedAttributes

@@ -6,18 +6,33 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Insert, select
+from sqlalchemy import Connection, Insert, Select, exists, select
+from sqlalchemy.orm import aliased
 
 from adapters.database import Database
 from adapters.projection import READ_MODELS, Step, project
-from adapters.tables import IntakeRow, LedgerRow, Table, TermsRow
+from adapters.tables import (
+    ArchivedRow,
+    ArchivedRunRow,
+    AssignmentRow,
+    CaseRow,
+    ClockRow,
+    IntakeRow,
+    LedgerRow,
+    Table,
+    TermsRow,
+    TimelineRow,
+    WatchRow,
+)
 from domain.case import CaseId
 from domain.district import Terms
 from domain.errors import DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
+from domain.roll import Orphan, Scope
 from domain.verify import ReadModel, StoredRow
 
+ReadModelRow = CaseRow | AssignmentRow | ClockRow | TimelineRow | WatchRow
 Rows = Mapping[str, Sequence[Mapping[str, object]]]
 """Rows by table, with every value as JSON has it."""
 
@@ -53,7 +68,10 @@ class EvidenceStore:
     async def cases_called(
         self, *, district: str | None, called_from: datetime | None, called_before: datetime | None
     ) -> list[CaseId]:
-        """Return the cases of a half-open period of the call, by intake and by ledger: one may be tampered with."""
+        """Return the cases of a half-open period of the call, by intake and by ledger: one may be tampered with.
+
+        A case without its call and without intake has only its id to say when and where it was called.
+        """
         query = select(IntakeRow.case_id)
         opening = select(LedgerRow.case_id).where(LedgerRow.sequence == 1)
         if district is not None:
@@ -69,9 +87,70 @@ class EvidenceStore:
                 query.where(IntakeRow.called_at < called_before),
                 opening.where(LedgerRow.at < called_before),
             )
+        call = aliased(LedgerRow)
+        headless = (
+            select(LedgerRow.case_id)
+            .where(~exists().where(call.case_id == LedgerRow.case_id, call.sequence == 1))
+            .where(~exists().where(IntakeRow.case_id == LedgerRow.case_id))
+            .distinct()
+        )
+        scope = Scope(district=district, called_from=called_from, called_before=called_before)
         async with self._database.read() as connection:
             found = {row.case_id for each in (query, opening) for row in await connection.execute(each)}
+            found |= set(filter(scope.covers, (await connection.execute(headless)).scalars()))
         return [CaseId(case_id) for case_id in sorted(found)]
+
+    async def held(self, case_ids: Sequence[str]) -> set[str]:
+        """Return those of these cases that have a row in ledger or intake."""
+        found: set[str] = set()
+        async with self._database.read() as connection:
+            for start in range(0, len(case_ids), _AT_ONCE):
+                some = case_ids[start : start + _AT_ONCE]
+                for column in (LedgerRow.case_id, IntakeRow.case_id):
+                    rows = await connection.execute(select(column).where(column.in_(some)).distinct())
+                    found |= set(rows.scalars())
+        return found
+
+    async def archived_case_ids(self) -> set[str]:
+        """Return every case that is registered as archived, or of which a run is."""
+        async with self._database.read() as connection:
+            return {
+                case_id
+                for column in (ArchivedRow.case_id, ArchivedRunRow.case_id)
+                for case_id in (await connection.execute(select(column).distinct())).scalars()
+            }
+
+    async def orphans(self) -> list[Orphan]:
+        """Return the rows of read models of which the ledger has nothing: of the timeline no such entry, of others no case."""
+        async with self._database.read() as connection:
+            return [
+                Orphan(table=str(table.__tablename__), case_id=row[0], row=_place(row))
+                for table in READ_MODELS
+                for row in await connection.execute(_orphans_of(table))
+            ]
+
+    async def listed_in(self, district: str) -> set[str]:
+        """Return the cases that the lists show in a district, whatever their ids say."""
+        query = select(CaseRow.case_id).where(CaseRow.district == district)
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+
+_AT_ONCE = 500
+_MOST_ORPHANS = 10_000
+"""How many orphans of one table are named at most: forged rows must not fill the memory."""
+
+
+def _orphans_of(table: type[ReadModelRow]) -> Select[Any]:
+    has_entry = [LedgerRow.case_id == table.case_id]
+    if table is TimelineRow:
+        has_entry.append(LedgerRow.sequence == TimelineRow.sequence)
+    keys = list(table.__table__.primary_key)
+    return select(*keys).where(~exists().where(*has_entry)).order_by(*keys).limit(_MOST_ORPHANS)
+
+
+def _place(key: Sequence[object]) -> str:
+    return "/".join(str(part) for part in key if part not in {"", None})
 
 
 def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:

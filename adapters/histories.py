@@ -1,10 +1,12 @@
 """A case's whole history from Temporal: every run of its chain, with payloads as the data converter's codec reads them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Protocol
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import Header, Payload, SearchAttributes
 from temporalio.api.history.v1 import HistoryEvent
@@ -21,10 +23,12 @@ class RunHistory:
 
     Attributes:
         name: the name of its file in a bundle.
+        source: Chinese; where it was read, if not from Temporal, which has forgotten it.
     """
 
     name: str
     history: WorkflowHistory
+    source: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -37,35 +41,51 @@ class RunHistory:
 
 
 class HistoryIncomplete(Exception):
-    """A run of the chain is no longer there: the retention of the namespace has passed."""
+    """A run of the chain is nowhere any more: the retention of the namespace has passed."""
 
 
-async def fetch_runs(client: Client, workflow_id: str) -> list[RunHistory]:
-    """Return every run of the workflow, oldest first; none when Temporal does not know it (any more).
+class Kept(Protocol):
+    """What keeps runs of one workflow beyond the retention; see `adapters.kept_runs`."""
+
+    async def run_ids(self) -> Sequence[str]:
+        """Return the runs that are kept, those that ended last first."""
+        ...
+
+    async def events(self, run_id: str) -> tuple[list[HistoryEvent], str]:
+        """Return a run's history, and in Chinese where it was read; no events when it is not kept."""
+        ...
+
+
+async def fetch_runs(client: Client, workflow_id: str, kept: Kept | None = None) -> list[RunHistory]:
+    """Return every run of the workflow, oldest first; none when nobody knows it (any more).
 
     Runs that continue one another name the run before. A run that was started anew on carried state does not: those
-    are looked up by workflow id.
+    are looked up by workflow id. What Temporal has forgotten is taken from what keeps it.
 
     Raises:
         HistoryIncomplete: an earlier run is gone.
         RPCError: Temporal is away.
+        ArchiveConflict, OSError: see `adapters.kept_runs`.
     """
-    newest = await _events(client, workflow_id, None)
+    source = _Source(client, workflow_id, kept)
+    newest = await source.newest()
     if not newest:
         return []
     found = [newest]
     while before := _run_before(found[0]):
-        found.insert(0, await _earlier(client, workflow_id, before))
+        found.insert(0, await source.earlier(before))
+    await _decode(found, client.data_converter.payload_codec)
     if _is_carried(found[0]):
-        found = await _listed(client, workflow_id, found)
-    codec = client.data_converter.payload_codec
-    if codec is not None:
-        for events in found:
-            await _decode(events, codec)
-    if _is_carried(found[0]):
-        raise HistoryIncomplete("(最早的一次)")
+        found = await source.all_runs(found)
+        await _decode(found, client.data_converter.payload_codec)
+        if _is_carried(found[0]):
+            raise HistoryIncomplete("(最早的一次)")
     return [
-        RunHistory(name=_file_name(number, events), history=WorkflowHistory(workflow_id, events))
+        RunHistory(
+            name=_file_name(number, events),
+            history=WorkflowHistory(workflow_id, events),
+            source=source.of(events),
+        )
         for number, events in enumerate(found, start=1)
     ]
 
@@ -82,33 +102,58 @@ def read_run(name: str, workflow_id: str, text: str) -> RunHistory:
         raise ValueError(name) from error
 
 
-async def _events(client: Client, workflow_id: str, run_id: str | None) -> list[HistoryEvent]:
-    handle = client.get_workflow_handle(workflow_id, run_id=run_id)
-    try:
-        return list((await handle.fetch_history(rpc_timeout=_WITHIN)).events)
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return []
-        raise
+class _Source:
+    """Temporal first, then what keeps runs longer."""
 
+    def __init__(self, client: Client, workflow_id: str, kept: Kept | None) -> None:
+        self._client = client
+        self._workflow_id = workflow_id
+        self._kept = kept
+        self._sources: list[tuple[list[HistoryEvent], str]] = []
 
-async def _earlier(client: Client, workflow_id: str, run_id: str) -> list[HistoryEvent]:
-    events = await _events(client, workflow_id, run_id)
-    if not events:
+    def of(self, events: list[HistoryEvent]) -> str:
+        """Return where this history was read; empty for Temporal."""
+        return next((said for each, said in self._sources if each is events), "")
+
+    async def newest(self) -> list[HistoryEvent]:
+        """Return the newest run that anybody knows; none when there is none."""
+        if (events := await self._live(None)) or self._kept is None:
+            return events
+        for run_id in await self._kept.run_ids():
+            return await self.earlier(run_id)
+        return []
+
+    async def earlier(self, run_id: str) -> list[HistoryEvent]:
+        """Return a run that must be somewhere."""
+        if events := await self._live(run_id):
+            return events
+        if self._kept is not None:
+            events, said = await self._kept.events(run_id)
+            if events:
+                self._sources.append((events, said))
+                return events
         raise HistoryIncomplete(run_id)
-    return events
 
+    async def all_runs(self, known: list[list[HistoryEvent]]) -> list[list[HistoryEvent]]:
+        """Add the runs that are found by workflow id only; of a run that was reset the one that it became."""
+        runs = {_run_id(events): events for events in known}
+        listed = [
+            each.run_id async for each in self._client.list_workflows(f'WorkflowId = "{self._workflow_id}"')
+        ]
+        for run_id in [*listed, *(await self._kept.run_ids() if self._kept else ())]:
+            if run_id not in runs:
+                events = await self.earlier(run_id)
+                runs.setdefault(_run_id(events), events)
+        return sorted(runs.values(), key=lambda events: events[0].event_time.ToNanoseconds())
 
-async def _listed(
-    client: Client, workflow_id: str, known: list[list[HistoryEvent]]
-) -> list[list[HistoryEvent]]:
-    """Add the runs that are found by workflow id only."""
-    runs = {_run_id(events): events for events in known}
-    async for listed in client.list_workflows(f'WorkflowId = "{workflow_id}"'):
-        if listed.run_id not in runs:
-            events = await _earlier(client, workflow_id, listed.run_id)
-            runs.setdefault(_run_id(events), events)
-    return sorted(runs.values(), key=lambda events: events[0].event_time.ToNanoseconds())
+    async def _live(self, run_id: str | None) -> list[HistoryEvent]:
+        handle = self._client.get_workflow_handle(self._workflow_id, run_id=run_id)
+        try:
+            return list((await handle.fetch_history(rpc_timeout=_WITHIN)).events)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return []
+            raise
 
 
 def _run_id(events: Sequence[HistoryEvent]) -> str:
@@ -120,7 +165,7 @@ def _run_before(events: Sequence[HistoryEvent]) -> str:
 
 
 def _is_carried(events: Sequence[HistoryEvent]) -> bool:
-    """Whether the run goes on from another; what is encrypted may be, and is looked up."""
+    """Whether the run goes on from another; what cannot be read may be, and is looked up."""
     for payload in events[0].workflow_execution_started_event_attributes.input.payloads:
         try:
             start = json.loads(payload.data)
@@ -148,9 +193,11 @@ def _is_over(events: Sequence[HistoryEvent]) -> bool:
     return bool(events) and events[-1].WhichOneof("attributes") in _OVER
 
 
-async def _decode(events: Sequence[HistoryEvent], codec: PayloadCodec) -> None:
+async def _decode(runs: Sequence[Sequence[HistoryEvent]], codec: PayloadCodec | None) -> None:
     """Replace every payload by what the codec reads; codecs leave alone what they did not write."""
-    for event in events:
+    if codec is None:
+        return
+    for event in (event for events in runs for event in events):
         for payload in list(_payloads(event)):
             (decoded,) = await codec.decode([payload])
             payload.CopyFrom(decoded)
@@ -164,11 +211,27 @@ def _payloads(message: Message) -> Iterator[Payload]:
     if isinstance(message, SearchAttributes | Header):
         return
     for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        if field.message_type.GetOptions().map_entry:
-            each = value.values() if field.message_type.fields_by_name["value"].message_type else ()
+        if field.message_type is not None:
+            for inner in _inner(field, field.message_type, value):
+                yield from _payloads(inner)
+
+
+_KINDS: dict[str, str] = {}
+"""How a field holds messages, by its full name: asking the library each time takes longer than decrypting."""
+
+
+def _inner(
+    field: FieldDescriptor, held: Descriptor, value: Any
+) -> Iterable[Any]:  # values have no common type
+    kind = _KINDS.get(field.full_name)
+    if kind is None:
+        if not held.GetOptions().map_entry:
+            kind = "one" if isinstance(value, Message) else "many"
         else:
-            each = value if not isinstance(value, Message) else (value,)
-        for inner in each:
-            yield from _payloads(inner)
+            kind = "map" if held.fields_by_name["value"].message_type else "plain map"
+        _KINDS[field.full_name] = kind
+    if kind == "one":
+        return (value,)
+    if kind == "many":
+        return value  # type: ignore[no-any-return]
+    return value.values() if kind == "map" else ()

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, RowMapping, Select, Text, bindparam, cast, ex
 
 from adapters.database import Database
 from adapters.tables import DecodingRow, IntakeRow, JournalRow, LedgerRow, OperationRow, Table
-from domain.case import CaseId
 from domain.journal import Journal, JournalCheck, JournalHead, Link, content_digest, link
 
 _AT_ONCE = 500
@@ -121,20 +120,6 @@ class JournalStore:
         """Return every district that has any link."""
         async with self._database.read() as connection:
             return set((await connection.execute(select(JournalRow.district).distinct())).scalars())
-
-    async def never_taken(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
-        """Return those of these cases of which neither intake nor its journal knows anything."""
-        known: set[str] = set()
-        async with self._database.read() as connection:
-            for first in range(0, len(case_ids), _AT_ONCE):
-                some = case_ids[first : first + _AT_ONCE]
-                links = select(JournalRow.key).where(
-                    JournalRow.journal == Journal.INTAKE.value, JournalRow.key.in_(some)
-                )
-                known |= set((await connection.execute(links)).scalars())
-                taken = select(IntakeRow.case_id).where(IntakeRow.case_id.in_(some))
-                known |= set((await connection.execute(taken)).scalars())
-        return [case_id for case_id in case_ids if case_id not in known]
 
 
 # Statements are made once: making one costs more than running it.

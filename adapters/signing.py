@@ -33,6 +33,7 @@ class PublicKey:
 
     Attributes:
         id: the first 16 hexadecimal digits of the SHA-256 of the raw key.
+        fingerprint: all 64 of them in groups of eight, to be read out and compared.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -41,7 +42,9 @@ class PublicKey:
         except ValueError:
             raise AuditKeyInvalid("audit_key_invalid", "公钥无效:须为 Ed25519 公钥。") from None
         self.raw = raw
-        self.id = hashlib.sha256(raw).hexdigest()[:16]
+        digits = hashlib.sha256(raw).hexdigest()
+        self.id = digits[:16]
+        self.fingerprint = " ".join(digits[place : place + 8] for place in range(0, len(digits), 8))
 
     @classmethod
     def from_pem(cls, pem: bytes) -> "PublicKey":

@@ -85,6 +85,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
         self._terms: dict[CaseId, Terms] = {}
         self._waiting = []
         self._writer = None
+        self._busy_until = 0.0
 
     async def close(self) -> None:
         """Close every connection."""

@@ -129,10 +129,8 @@ class UpkeepStore(LedgerStore):
             .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
             .where(CaseRow.case_id == case_id, CaseRow.settled_at.is_not(None))
         )
-        runs = select(ArchivedRunRow.document).where(ArchivedRunRow.case_id == case_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
-            known = (await connection.execute(runs)).scalars().all()
         if row is None:
             return None
         return ToArchive(
@@ -141,8 +139,15 @@ class UpkeepStore(LedgerStore):
             stage=row.stage,
             ledger=tuple(await self.raw_entries(case_id)),
             terms=((row.id, row.document),),
-            runs=tuple(ArchivedRun.model_validate_json(document) for document in known),
+            runs=tuple(await self.archived_runs(case_id)),
         )
+
+    async def archived_runs(self, case_id: CaseId) -> list[ArchivedRun]:
+        """Return the runs of the case that are registered as archived, in no order."""
+        query = select(ArchivedRunRow.document).where(ArchivedRunRow.case_id == case_id)
+        async with self._database.read() as connection:
+            known = (await connection.execute(query)).scalars().all()
+        return [ArchivedRun.model_validate_json(document) for document in known]
 
     async def unarchived_runs(self, runs: Sequence[tuple[CaseId, str]]) -> list[tuple[CaseId, str]]:
         """Return those of these runs that are not in the archive, of cases that this store knows."""

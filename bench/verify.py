@@ -61,6 +61,11 @@ async def verifying(count: int, rounds: int) -> None:
             bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client, bare)
             _, made = await rate(bench.one_case, count, 20)
             case_ids = [CaseId(each.removeprefix("case/")) for each in made]
+            began = time.perf_counter()
+            await asyncio.to_thread(lambda: list(verify_many(case_ids, jobs=2, by_sdk=True)))
+            print(
+                f"verify, 2 process(es), by the SDK's replayer: {count / (time.perf_counter() - began):6.1f} cases/s"
+            )
             for _ in range(rounds):
                 raw = await fetched(stack.temporal.address, case_ids, 16)
                 for jobs in (1, 2):

@@ -38,6 +38,7 @@ class Check(StrEnum):
     INTAKE = "intake"
     OPERATIONS = "operations"
     DECODINGS = "decodings"
+    CASES = "cases"
 
 
 class DigestName(StrEnum):
@@ -59,6 +60,7 @@ CHECKS = {
     Check.INTAKE: "受理链完整",
     Check.OPERATIONS: "运维日志链完整",
     Check.DECODINGS: "解密记录链完整",
+    Check.CASES: "没有整案缺失",
 }
 
 
@@ -262,10 +264,15 @@ class Replayed:
 
 @dataclass(slots=True)
 class Derived:
-    """What all runs of a case decided, one after the other."""
+    """What all runs of a case decided, one after the other.
+
+    Attributes:
+        dropped: how many entries of a run that was ended the ledger never had; the next run began before them.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     acknowledged: int = 0
+    dropped: int = 0
     ended: bool = False
     findings: list[Finding] = field(default_factory=list)
 
@@ -284,12 +291,26 @@ def derive(runs: Sequence[Replayed]) -> Derived:
                 )
             )
             return derived
+        _drop_unrecorded(derived, run.start)
         derived.findings += _handed_over(derived.entries, run, first=number == 1)
         derived.entries += run.entries
         derived.acknowledged = len(derived.entries) - run.unrecorded
         derived.ended = run.ended
         derived.findings += _receipts(derived.entries, run)
     return derived
+
+
+def _drop_unrecorded(derived: Derived, start: CaseStart) -> None:
+    """Forget what a run had decided and not got into the ledger when it was ended: the case went on from the ledger.
+
+    What the ledger had acknowledged stays: a run that begins before that contradicts the history.
+    """
+    if start.carried is None:
+        return
+    reached = start.carried.last.sequence
+    if derived.acknowledged <= reached < len(derived.entries):
+        derived.dropped += len(derived.entries) - reached
+        del derived.entries[reached:]
 
 
 def _history(code: str, table: str, row: str, column: str, detail: str) -> Finding:
@@ -339,9 +360,13 @@ def _receipts(entries: Sequence[Entry], run: Replayed) -> Iterator[Finding]:
 
 
 def compare_with_history(
-    rows: Sequence[StoredRow], derived: Derived, *, table: str = "ledger"
+    rows: Sequence[StoredRow], derived: Derived, *, gap: str = "", table: str = "ledger"
 ) -> tuple[list[Finding], str]:
     """Hold the ledger against the entries that replaying the history gave.
+
+    Args:
+        gap: Chinese; why there may have been a further run of which nobody has the history. Then what the ledger
+            holds beyond the history is left open; all before it is compared as always.
 
     Returns:
         The findings, and a note: a ledger that only lacks what it has not acknowledged yet is behind, not wrong.
@@ -355,6 +380,18 @@ def compare_with_history(
     for sequence in sorted(stored.keys() | right.keys()):
         row, entry = stored.get(sequence), right.get(sequence)
         place = f"第{sequence}条"
+        if entry is None and gap and sequence > len(right):
+            findings.append(
+                Finding(
+                    check=Check.HISTORY,
+                    code="history_missing",
+                    table=table,
+                    row=f"{place}起",
+                    detail=gap,
+                    proven=False,
+                )
+            )
+            break
         if entry is None:
             findings.append(_history("not_in_history", table, place, "", "执行历史中没有这条记录。"))
         elif row is None:
@@ -367,6 +404,8 @@ def compare_with_history(
         else:
             findings += _differing(row, entry, table, place)
     note = f"{len(right)} 条记录逐条重放比对"
+    if derived.dropped:
+        note += f";另有 {derived.dropped} 条在运行被终止时未及记入台账,案件由台账续办"
     if behind:
         note += f";台账暂缺第{behind[0]}至{behind[-1]}条(执行历史已有,尚未记入,将自动补记)"
     return findings, note
@@ -483,6 +522,10 @@ def check_clocks(
     that content: its clocks are recomputed with it. Acts that replaying the history has decided again already need
     no second look.
 
+    An honest ledger is never accused, and two things are left open without its history (`proven` is False): an act
+    that the rules as they are now would not take from this person, for rules may have changed since; and clocks that
+    have been silent since the last entry, for the workers may have stood still as well as somebody cut the ledger.
+
     Args:
         until: the moment up to which everything due must have been fired; None for the last entry's.
         rederived: sequence numbers of entries that equal what replaying the history gave.
@@ -519,11 +562,20 @@ class _Clocks:
         assert self.state is not None  # noqa: S101 - the opening was folded
         if group[0].by is None:
             self._clock_made(self.state, group)
-        else:
+            return self._fold(group)
+        return self._acts(group)
+
+    def _acts(self, group: list[Entry]) -> bool:
+        """Check and fold what one person did at one moment: one act, or several where no key tells them apart."""
+        while group:
+            assert self.state is not None  # noqa: S101 - the opening was folded
             self.require_fired(group[0].at, group[0])
-            if not all(entry.sequence in self.rederived for entry in group):
-                self._act(self.state, group)
-        return self._fold(group)
+            again = all(entry.sequence in self.rederived for entry in group)
+            taken = len(group) if again else self._act(self.state, group)
+            if not self._fold(group[:taken]):
+                return False
+            group = group[taken:]
+        return True
 
     def require_fired(self, at: datetime, before: Entry | None) -> None:
         """Report whatever the clocks had to do before this moment and did not."""
@@ -536,8 +588,12 @@ class _Clocks:
         if text in self._missed:
             return
         self._missed.add(text)
-        where = f"第{before.sequence}条之前" if before else "末条之后"
-        self._found("not_fired", where, "", f"应由时钟产生而没有:{_told_event(event)}。")
+        told = f"应由时钟产生而没有:{_told_event(event)}"
+        if before is not None:
+            self._found("not_fired", f"第{before.sequence}条之前", "", f"{told}。")
+        else:
+            detail = f"{told};工作进程停摆(恢复后自动补记),或台账被截短。"
+            self._found("not_fired", "末条之后", "", detail, proven=False)
 
     def _found(self, code: str, row: str, column: str, detail: str, *, proven: bool = True) -> None:
         self.findings.append(
@@ -606,25 +662,31 @@ class _Clocks:
         for event in left:
             self._missing(event, group[-1])
 
-    def _act(self, state: CaseState, group: Sequence[Entry]) -> None:
-        """Do the act again from what its events say, and compare; which act it was, the rules find out."""
+    def _act(self, state: CaseState, group: Sequence[Entry]) -> int:
+        """Do the act again from what its events say, and compare; which act it was, the rules find out.
+
+        Returns:
+            How many of the entries are that act's. All of them where they bear a key, for a key is one act's; else
+            the longest that some act gives.
+        """
         entry = group[0]
-        events = [each.event for each in group]
-        alike: list[Event] | None = None
-        for command in _commands(entry, events):
-            try:
-                right = decide(state, command, entry.at, self.terms)
-            except DomainError:
-                continue
-            if right == events:
-                return
-            if [event.kind for event in right] == [event.kind for event in events]:
-                alike = right
-        if alike is not None:
-            for each, event in zip(group, alike, strict=True):
+        alike: list[Event] = []
+        for length in (len(group),) if entry.key else range(len(group), 0, -1):
+            events = [each.event for each in group[:length]]
+            for command in _commands(entry, events):
+                try:
+                    right = decide(state, command, entry.at, self.terms)
+                except DomainError:
+                    continue
+                if right == events:
+                    return length
+                if [event.kind for event in right] == [event.kind for event in events]:
+                    alike = alike or right
+        if alike:
+            for each, event in zip(group, alike, strict=False):
                 if each.event != event:
                     self._differs("act_differs", each, event)
-            return
+            return len(alike)
         self._found(
             "act_not_reproduced",
             f"第{entry.sequence}条",
@@ -632,6 +694,7 @@ class _Clocks:
             "仅凭台账不能重新得出:按规则,此人此时办理任何操作都不产生这样的记录;须以执行历史佐证。",
             proven=False,
         )
+        return len(group)
 
     def _differs(self, code: str, entry: Entry, right: Event) -> None:
         stands = json.loads(entry.event.model_dump_json())

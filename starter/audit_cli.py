@@ -50,7 +50,9 @@ def verify(
     subjects: Annotated[list[str] | None, typer.Argument(help="审计包文件或案件编号,可多个。")] = None,
     period: Period = None,
     district: District = None,
-    public_key: Annotated[Path | None, typer.Option(help="公钥文件(PEM);签名必须出自此钥。")] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="可信公钥文件(PEM);签名必须出自此钥。缺省用本机安装的公钥。")
+    ] = None,
     attachments: Annotated[Path | None, typer.Option(help="附件原件所在目录。")] = None,
     anchors: Annotated[bool, typer.Option("--anchors", help="以历次锚定核对现有台账与日志。")] = False,
     anchor_files: Annotated[Path | None, typer.Option(help="已发布锚定文件的目录,一并核对。")] = None,
@@ -58,6 +60,9 @@ def verify(
         bool, typer.Option("--journals", help="核验受理链、运维日志链、解密记录链;--period 也含此项。")
     ] = False,
     jobs: Annotated[int, typer.Option(help="并行进程数。", min=1)] = os.cpu_count() or 1,
+    sdk: Annotated[
+        bool, typer.Option("--sdk", help="每件均由 Temporal SDK 重放(约慢三倍);审计包总是如此。")
+    ] = False,
     data: Data = _DATA,
 ) -> None:
     """核验审计包文件,或直接核验案件:每项一行,✓ 无误,✗ 有误,? 无法核验。"""
@@ -67,11 +72,14 @@ def verify(
     pinned = PublicKey.from_pem(_content(public_key)) if public_key else None
     files = [subject for subject in subjects or [] if subject.endswith(".zip") or Path(subject).is_file()]
     wanted = _wanted([each for each in subjects or [] if each not in files], period, district)
-    statuses = [audit_runs.verify_file(Path(file), pinned, attachments) for file in files]
+    trusted, whose = (pinned, "指定公钥") if pinned else (audit_runs.key_at_hand(data), "本机公钥")
+    statuses = [audit_runs.verify_file(Path(file), trusted, attachments, whose=whose) for file in files]
     by_anchor = anchors or anchor_files is not None
     if wanted.cases or (wanted.by_query and not ((by_anchor or journals) and period is None)):
         audit_runs.use(data)
-        statuses.append(audit_runs.verify_wanted(wanted, attachments, jobs))
+        statuses.append(
+            audit_runs.verify_wanted(wanted, attachments, jobs, anchor_files=anchor_files, by_sdk=sdk)
+        )
     if journals or period is not None:
         audit_runs.use(data)
         statuses.append(asyncio.run(audit_runs.verify_journals(district)))
@@ -104,19 +112,25 @@ def anchor(
 @audit_app.command("key")
 def key(
     new: Annotated[Path | None, typer.Option("--new", help="生成新密钥写入此文件(仅本人可读)。")] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="只显示此公钥文件(PEM)的编号与指纹,用于与安装方核对。")
+    ] = None,
     data: Data = _DATA,
 ) -> None:
-    """显示签名公钥(PEM);--new 生成一把新密钥。"""
+    """显示签名公钥(PEM)及其指纹;--new 生成一把新密钥。"""
+    from adapters.signing import PublicKey
     from starter import audit_runs
 
-    if new is not None:
-        shown = audit_runs.new_key(new)
+    if public_key is not None:
+        shown = PublicKey.from_pem(_content(public_key))
+    elif new is not None:
+        shown = audit_runs.new_key(new).public
         typer.echo(f"已写入 {new};请设置 SHAODAO_AUDIT_KEY={new}", err=True)
     else:
         audit_runs.use(data)
-        shown = audit_runs.signing_key()
-    typer.echo(f"公钥编号 {shown.public.id}", err=True)
-    typer.echo(shown.public.pem().rstrip())
+        shown = audit_runs.signing_key().public
+    typer.echo(f"公钥编号 {shown.id}\n指纹(SHA-256) {shown.fingerprint}", err=True)
+    typer.echo(shown.pem().rstrip())
 
 
 def _wanted(cases: list[str] | None, period: str | None, district: str | None) -> "Wanted":

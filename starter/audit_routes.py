@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from adapters.anchors import daily_numbers
+from adapters.archive import open_archive
 from adapters.bundle import open_bundle
 from adapters.signing import SigningKey
 from domain.anchor import Anchor, heads_of, inclusion_proof
@@ -51,7 +52,13 @@ def _key(doors: Doors) -> SigningKey:
 async def show_key(doors: OurDoors) -> dict[str, str]:
     """审计包与锚定的签名公钥(Ed25519)。"""
     public = _key(doors).public
-    return {"key_id": public.id, "algorithm": "Ed25519", "public_key": public.raw.hex(), "pem": public.pem()}
+    return {
+        "key_id": public.id,
+        "fingerprint": public.fingerprint,
+        "algorithm": "Ed25519",
+        "public_key": public.raw.hex(),
+        "pem": public.pem(),
+    }
 
 
 @router.get(
@@ -70,7 +77,9 @@ async def download_bundle(
     state = await _visible(doors, CaseId(case_id), person)
     require_auditor(person, state.call.district)
     key = _key(doors)
-    gathered = await gather(doors.store, doors.cases.client, state.case_id)
+    named = doors.settings.archive
+    archive = open_archive(named) if named else None
+    gathered = await gather(doors.store, doors.cases.client, state.case_id, archive)
     content = bundle_of(gathered, key, digest=digest)
     number = open_bundle(content).manifest.sequence
     name = f"shaodao-{state.case_id}-{number}.zip"

@@ -2,20 +2,24 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import repeat
 from pathlib import Path
 
 import typer
+import uvloop
 from temporalio.client import Client
 
 from adapters import anchors as published
+from adapters.archive import open_archive
 from adapters.bundle import BundleInvalid, open_bundle
-from adapters.settings import Settings
+from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
 from adapters.store import Store
 from adapters.temporal import connect
@@ -25,14 +29,18 @@ from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
 from domain.journal import LABELS as JOURNAL_LABELS
+from domain.ports import Archive
+from domain.roll import Scope
 from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.local import use_data
+from starter.roll_call import call_roll
 
 _CHUNK = 40
 _WORTH_A_PROCESS = 60
 _SHOWN = 20
+_GARBAGE_AFTER = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +65,12 @@ async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
     """Write a bundle a case; return the exit status."""
     key, failed = signing_key(), 0
     out.mkdir(parents=True, exist_ok=True)
+    archive = _archive()
     async with _open() as (store, client):
         case_ids = await _case_ids(store, wanted)
         for case_id in case_ids:
             try:
-                gathered = await gather(store, client, case_id)
+                gathered = await gather(store, client, case_id, archive)
                 content = bundle_of(gathered, key, digest=digest)
             except (DomainError, ValueError) as error:
                 failed += 1
@@ -81,7 +90,9 @@ async def export(wanted: Wanted, out: Path, digest: DigestName) -> int:
 # --- verify ------------------------------------------------------------------------------------------------
 
 
-def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) -> int:
+def verify_file(
+    path: Path, trusted: PublicKey | None, attachments: Path | None, *, whose: str = "指定公钥"
+) -> int:
     """Judge a bundle, print, and return the exit status."""
     _say(f"审计包 {path}")
     try:
@@ -94,17 +105,28 @@ def verify_file(path: Path, pinned: PublicKey | None, attachments: Path | None) 
         return 1
     manifest = bundle.manifest
     _say(f"  案件 {manifest.case_id},{manifest.exported_at.astimezone(SHANGHAI):%Y-%m-%d %H:%M:%S} 导出")
-    return _print(asyncio.run(judge_bundle(bundle, pinned=pinned, attachments=attachments)))
+    judged = judge_bundle(bundle, trusted=trusted, whose=whose, attachments=attachments)
+    return _print(asyncio.run(judged))
 
 
-def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
-    """Judge cases as store and Temporal have them, print, and return the exit status."""
-    case_ids = asyncio.run(_looked_up(wanted))
-    if not case_ids:
+def verify_wanted(
+    wanted: Wanted,
+    attachments: Path | None,
+    jobs: int,
+    *,
+    anchor_files: Path | None = None,
+    by_sdk: bool = False,
+) -> int:
+    """Judge cases as store, Temporal and archive have them, print, and return the exit status.
+
+    Cases that are looked up are called by the roll, too: none may be missing, and no row without its ledger.
+    """
+    case_ids, roll = asyncio.run(_looked_up(wanted, anchor_files))
+    if not case_ids and status_of(roll) == 0:
         _say("没有符合条件的案件。")
         return 2
     statuses = []
-    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments):
+    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments, by_sdk=by_sdk):
         _say(f"案件 {case_id}")
         statuses.append(_print(verdicts))
     if len(case_ids) > 1:
@@ -112,42 +134,65 @@ def verify_wanted(wanted: Wanted, attachments: Path | None, jobs: int) -> int:
             f"共核验 {len(case_ids)} 件:无误 {statuses.count(0)},有误 {statuses.count(1)},"
             f"部分无法核验 {statuses.count(2)}。"
         )
+    if roll:
+        _say("全部案件")
+        statuses.append(_print(roll))
     return worst(statuses)
 
 
-async def _looked_up(wanted: Wanted) -> list[CaseId]:
-    store = Store(Settings().database_url)
-    try:
-        return await _case_ids(store, wanted)
-    finally:
-        await store.close()
+async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[CaseId], tuple[Verdict, ...]]:
+    async with _open(temporal=wanted.by_query) as (store, client):
+        case_ids = await _case_ids(store, wanted)
+        if client is None:
+            return case_ids, ()
+        scope = Scope(
+            district=wanted.district, called_from=wanted.called_from, called_before=wanted.called_before
+        )
+        folder = anchor_files or Settings().anchor_dir
+        roll = await call_roll(store, client, _archive(), folder, scope)
+        overlooked = sorted(set(roll.known) - set(case_ids))  # their rows say that they are of another time
+        return [*case_ids, *overlooked], roll.verdicts
 
 
 def verify_many(
-    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None
+    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None, by_sdk: bool = False
 ) -> Iterable[tuple[CaseId, list[Verdict]]]:
-    """Judge many cases, in several processes: replaying is bound to one core each."""
+    """Judge many cases, in several processes: replaying is bound to one core each.
+
+    Args:
+        by_sdk: replay every history by the SDK, three times as slowly, whether anything is found or not.
+    """
     size = min(_CHUNK, -(-len(case_ids) // jobs)) or 1
     chunks = [case_ids[start : start + size] for start in range(0, len(case_ids), size)]
     if jobs == 1 or len(case_ids) < _WORTH_A_PROCESS:
         for chunk in chunks:
-            yield from _verify_chunk(chunk, attachments)
+            yield from _verify_chunk(chunk, attachments, by_sdk)
         return
-    spawned = multiprocessing.get_context("spawn")  # a fork would share the client's threads
-    with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=spawned) as pool:
-        for judged in pool.map(_verify_chunk, chunks, [attachments] * len(chunks)):
+    # Not a fork of this process: it would share the client's threads. One that has only read our code is forked.
+    served = multiprocessing.get_context("forkserver")
+    served.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=served, initializer=_settle) as pool:
+        for judged in pool.map(_verify_chunk, chunks, repeat(attachments), repeat(by_sdk)):
             yield from judged
 
 
-def _verify_chunk(case_ids: Sequence[CaseId], attachments: Path | None) -> list[tuple[CaseId, list[Verdict]]]:
-    return asyncio.run(_verify_some(case_ids, attachments))
+def _settle() -> None:
+    """Look for garbage seldom, and never through our own code: a twentieth of the time."""
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_AFTER)
+
+
+def _verify_chunk(
+    case_ids: Sequence[CaseId], attachments: Path | None, by_sdk: bool
+) -> list[tuple[CaseId, list[Verdict]]]:
+    return uvloop.run(_verify_some(case_ids, attachments, by_sdk=by_sdk))
 
 
 async def _verify_some(
-    case_ids: Sequence[CaseId], attachments: Path | None
+    case_ids: Sequence[CaseId], attachments: Path | None, *, by_sdk: bool
 ) -> list[tuple[CaseId, list[Verdict]]]:
     async with _open() as (store, client):
-        judged = await verify_cases(store, client, case_ids)
+        judged = await verify_cases(store, client, case_ids, _archive(), by_sdk=by_sdk)
         if attachments is not None:
             for case_id, verdicts in judged:
                 evidence = await store.evidence(case_id)
@@ -211,8 +256,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
     keys = {pinned.id: pinned} if pinned else _own_key()
     files: Mapping[str, Sequence[anchoring.StoredAnchor]] = {}
     if folder is not None:
-        files, named = published.read_published(folder)
-        keys = keys or named
+        files, _ = published.read_published(folder)  # the keys that files name of themselves prove nothing
     statuses = []
     async with _open(temporal=False) as (store, _):
         codes = {each.code for each in await store.districts()} | set(files)
@@ -225,11 +269,11 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
 async def verify_journals(district: str | None) -> int:
     """Check every journal of a district, or of all, print, and return the exit status."""
     statuses = []
-    async with _open() as (store, client):
+    async with _open(temporal=False) as (store, _):
         codes = {each.code for each in await store.districts()} | await store.journaled_districts()
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
-            statuses.append(_print(await judge_journals(store, client, code)))
+            statuses.append(_print(await judge_journals(store, code)))
     return worst(statuses)
 
 
@@ -314,6 +358,21 @@ def new_key(path: Path) -> SigningKey:
     return SigningKey.load(str(path))
 
 
+def key_at_hand(data: Path) -> PublicKey | None:
+    """Return the installation's own public key where one is at hand: the environment's, or the data folder's.
+
+    None where there is none, or where the auditor cannot read it: then a key has to be named.
+    """
+    use(data)
+    named = os.environ.get("SHAODAO_AUDIT_KEY")
+    with contextlib.suppress(SettingsInvalid, AuditKeyInvalid):
+        if named is None and (set_ := Settings().audit_key) is not None:
+            named = set_.get_secret_value()
+        if named:
+            return SigningKey.load(named).public
+    return None
+
+
 def _own_key() -> dict[str, PublicKey]:
     named = Settings().audit_key
     if named is None:
@@ -331,6 +390,11 @@ def use(data: Path) -> None:
     if (data / KEY_FILE).exists():
         os.environ.setdefault("SHAODAO_AUDIT_KEY", str((data / KEY_FILE).resolve()))
         os.environ.setdefault("SHAODAO_ANCHOR_DIR", str((data / "anchors").resolve()))
+
+
+def _archive() -> Archive | None:
+    named = Settings().archive
+    return open_archive(named) if named else None
 
 
 @contextlib.asynccontextmanager

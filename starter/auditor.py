@@ -5,9 +5,11 @@ import csv
 import hashlib
 import io
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,16 +22,18 @@ from adapters.bundle import Opened, check_files, check_signature, seal
 from adapters.codec import PayloadUnreadable
 from adapters.evidence import Evidence, Rows, read_models_of
 from adapters.histories import HistoryIncomplete, RunHistory, fetch_runs, read_run
+from adapters.kept_runs import KeptRuns
 from adapters.signing import PublicKey, SigningKey
 from adapters.store import Store
 from domain import audit, verify, words
 from domain.calendar import SHANGHAI, utc
 from domain.case import Attachment, CaseId, CaseState, Clock
 from domain.district import Terms
-from domain.errors import DomainError
+from domain.errors import ArchiveConflict, DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
-from domain.verify import Check, DigestName, Finding, Replayed, StoredRow, Verdict
+from domain.ports import Archive
+from domain.verify import Check, DigestName, Finding, Replayed, StoredRow, Verdict, status_of
 from starter.replay import replay
 from workflows import names
 
@@ -56,19 +60,25 @@ class Gathered:
     """What store and Temporal hold about a case, read together.
 
     Attributes:
-        runs: every run, oldest first; none when Temporal does not know the case.
+        runs: every run, oldest first; none when nobody has the history of the case.
         gap: why the history is not whole, in Chinese; empty when it is.
         read_at: when it was read.
+        findings: what is wrong with where the history was to be read.
     """
 
     evidence: Evidence
     runs: tuple[RunHistory, ...]
     gap: str
     read_at: datetime
+    findings: tuple[Finding, ...] = ()
 
 
-async def gather(store: Store, client: Client | None, case_id: CaseId) -> Gathered:
+async def gather(
+    store: Store, client: Client | None, case_id: CaseId, archive: Archive | None = None
+) -> Gathered:
     """Read ledger, read models and history of a case so that they belong to the same moment.
+
+    Runs that Temporal has forgotten are read from the archive.
 
     The ledger is read first and the history after it, for the history leads. An act that is just under way stands
     in the ledger a moment before its workflow task is complete: then both are read again.
@@ -81,33 +91,55 @@ async def gather(store: Store, client: Client | None, case_id: CaseId) -> Gather
     give_up_at = loop.time() + _SETTLES_WITHIN
     while True:
         evidence = await store.evidence(case_id)
-        runs, gap = await _runs(client, case_id, evidence)
+        kept = KeptRuns(store, archive, case_id) if archive is not None else None
+        runs, gap, findings = await _runs(client, case_id, evidence, kept)
         if evidence is None:
-            if not runs:
+            if not runs and not findings:
                 raise CaseUnknown("case_unknown", f"没有案件“{case_id}”:台账、执行历史中均无记录。")
             evidence = _nothing(case_id)
-        settled = not runs or runs[-1].is_over or _knows_head(runs, evidence)
+        settled = not runs or runs[-1].is_over or runs[-1].source or _knows_head(runs, evidence)
         if settled or loop.time() > give_up_at:
-            return Gathered(evidence=evidence, runs=tuple(runs), gap=gap, read_at=datetime.now(UTC))
+            return Gathered(
+                evidence=evidence,
+                runs=tuple(runs),
+                gap=gap,
+                read_at=datetime.now(UTC),
+                findings=tuple(findings),
+            )
         await asyncio.sleep(_PAUSE)
 
 
 async def _runs(
-    client: Client | None, case_id: CaseId, evidence: Evidence | None
-) -> tuple[list[RunHistory], str]:
+    client: Client | None, case_id: CaseId, evidence: Evidence | None, kept: KeptRuns | None
+) -> tuple[list[RunHistory], str, list[Finding]]:
+    """Return the runs; else why there are none, and what is wrong where they should be."""
     if client is None:
-        return [], "未连接 Temporal,执行历史未核验。"
+        return [], "未连接 Temporal,执行历史未核验。", []
+    where = "Temporal 与归档中均没有" if kept is not None else "Temporal 中已没有(未设置归档)"
     try:
-        runs = await fetch_runs(client, names.case_workflow_id(case_id))
+        runs = await fetch_runs(client, names.case_workflow_id(case_id), kept)
     except HistoryIncomplete as missing:
-        return [], f"Temporal 中已没有此前运行 {missing} 的执行历史(超过保留期)。"
+        return [], f"{where}此前运行 {missing} 的执行历史(超过保留期)。", []
     except PayloadUnreadable as unreadable:
-        return [], f"载荷无法解密,执行历史未核验:{unreadable.detail}"
+        return [], f"载荷无法解密,执行历史未核验:{unreadable.detail}", []
     except (RPCError, RuntimeError) as error:
-        return [], f"无法连接 Temporal,执行历史未核验:{str(error)[:100]}"
-    if not runs and (evidence is None or evidence.started):
-        return [], "Temporal 中已没有该案件的执行历史(超过保留期或被删除);请以当时导出的审计包核验。"
-    return runs, ""
+        return [], f"无法连接 Temporal,执行历史未核验:{str(error)[:100]}", []
+    except ArchiveConflict as damaged:
+        found = Finding(check=Check.HISTORY, code=damaged.code, table="归档", detail=damaged.detail)
+        return [], "", [found]
+    except OSError as error:
+        return [], f"Temporal 中已没有,归档无法读取,执行历史未核验:{str(error)[:100]}", []
+    if not runs and not _never_started(evidence):
+        gone = f"{where}该案件的执行历史(超过保留期或被删除);请以当时导出的审计包核验。"
+        return [], gone, []
+    if runs and runs[-1].source and evidence is not None and not _knows_head(runs, evidence):
+        return runs, f"{where}此后运行的执行历史。", []
+    return runs, "", []
+
+
+def _never_started(evidence: Evidence | None) -> bool:
+    """Whether the case may have no history yet: it was taken, and nobody has done anything since."""
+    return evidence is not None and not evidence.started and len(evidence.rows) <= 1
 
 
 def _knows_head(runs: Sequence[RunHistory], evidence: Evidence) -> bool:
@@ -134,39 +166,68 @@ def _nothing(case_id: CaseId) -> Evidence:
 
 
 async def verify_cases(
-    store: Store, client: Client | None, case_ids: Sequence[CaseId]
+    store: Store,
+    client: Client | None,
+    case_ids: Sequence[CaseId],
+    archive: Archive | None = None,
+    *,
+    by_sdk: bool = False,
 ) -> list[tuple[CaseId, list[Verdict]]]:
-    """Judge cases as store and Temporal have them now; a case of which nothing is held gets one finding."""
+    """Judge cases as store, Temporal and archive have them now; one of which nothing is held gets one finding.
+
+    Histories are rehearsed (`starter.rehearsal`); a case that something is found against is replayed by the SDK, and
+    that is what counts.
+
+    Args:
+        by_sdk: replay every case by the SDK.
+    """
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def gated(case_id: CaseId) -> Gathered | CaseUnknown:
         async with gate:
             try:
-                return await gather(store, client, case_id)
+                return await gather(store, client, case_id, archive)
             except CaseUnknown as unknown:
                 return unknown
 
     gathered = await asyncio.gather(*(gated(case_id) for case_id in case_ids))
-    runs = [run for each in gathered if isinstance(each, Gathered) for run in each.runs]
-    replayed = iter(await replay(runs))
-    judged = []
-    for case_id, each in zip(case_ids, gathered, strict=True):
-        if isinstance(each, CaseUnknown):
-            unknown = Finding(
-                check=Check.CHAIN, code=each.code, table="ledger", detail=each.detail, proven=False
-            )
-            judged.append((case_id, [Verdict(check=Check.CHAIN, findings=(unknown,))]))
-        else:
-            judged.append((case_id, judge_gathered(each, [next(replayed) for _ in each.runs])))
-    return judged
+    known = {
+        case_id: each for case_id, each in zip(case_ids, gathered, strict=True) if isinstance(each, Gathered)
+    }
+    judged = await _judge_all(known, by_sdk=by_sdk)
+    if not by_sdk:
+        suspects = {
+            case_id: known[case_id] for case_id, verdicts in judged.items() if status_of(verdicts) == 1
+        }
+        judged |= await _judge_all(suspects, by_sdk=True)
+    return [
+        (case_id, _nothing_known(each) if isinstance(each, CaseUnknown) else judged[case_id])
+        for case_id, each in zip(case_ids, gathered, strict=True)
+    ]
+
+
+async def _judge_all(gathered: Mapping[CaseId, Gathered], *, by_sdk: bool) -> dict[CaseId, list[Verdict]]:
+    runs = [run for each in gathered.values() for run in each.runs]
+    replayed = iter(await replay(runs, by_sdk=by_sdk))
+    return {
+        case_id: judge_gathered(each, [next(replayed) for _ in each.runs])
+        for case_id, each in gathered.items()
+    }
+
+
+def _nothing_known(unknown: CaseUnknown) -> list[Verdict]:
+    finding = Finding(
+        check=Check.CHAIN, code=unknown.code, table="ledger", detail=unknown.detail, proven=False
+    )
+    return [Verdict(check=Check.CHAIN, findings=(finding,))]
 
 
 def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
     """Judge a case as it was read."""
     evidence = gathered.evidence
-    terms_findings = []
+    found = list(gathered.findings)
     if evidence.terms and hashlib.sha256(evidence.terms.encode()).hexdigest() != evidence.terms_id:
-        terms_findings.append(_terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。"))
+        found.append(_terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。"))
     return judge(
         evidence.case_id,
         evidence.rows,
@@ -175,8 +236,17 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
         replayed=replayed,
         gap=gathered.gap,
         read_at=gathered.read_at,
-        terms_findings=terms_findings,
+        found=found,
+        source=_told_sources(gathered.runs),
     )
+
+
+def _told_sources(runs: Sequence[RunHistory]) -> str:
+    numbers: dict[str, list[str]] = defaultdict(list)
+    for number, run in enumerate(runs, start=1):
+        if run.source:
+            numbers[run.source].append(str(number))
+    return ";".join(f"第{'、'.join(each)}次运行的历史取自{source}" for source, each in numbers.items())
 
 
 def judge(
@@ -188,7 +258,8 @@ def judge(
     replayed: Sequence[Replayed],
     gap: str,
     read_at: datetime,
-    terms_findings: Sequence[Finding] = (),
+    found: Sequence[Finding] = (),
+    source: str = "",
     ledger: str = "ledger",
     same_software: bool = True,
 ) -> list[Verdict]:
@@ -196,18 +267,21 @@ def judge(
 
     Args:
         replayed: what each run of the history gave; none when there is no history.
-        gap: why there is none, or why it is not whole.
+        gap: why there is none, or why a newer run may be missing.
+        found: what is wrong with terms or history as far as they could be read.
+        source: Chinese; from where the history was read, if not from where one expects it.
         same_software: whether this version wrote the read models: others may word sentences differently.
     """
     chain = verify.read_chain(case_id, rows, table=ledger)
     whole = not any(finding.code in _BREAKS for finding in chain.findings)
     derived = verify.derive(replayed)
-    history = [*terms_findings]
+    history = [*found]
     terms = _terms(terms_text, replayed, history)
-    note = "案件尚未在 Temporal 启动,仅有受理记录"
+    note = "" if history else "案件尚未在 Temporal 启动,仅有受理记录"
     if replayed:
-        compared, note = verify.compare_with_history(rows, derived, table=ledger)
+        compared, note = verify.compare_with_history(rows, derived, gap=gap, table=ledger)
         history += compared
+        note = ";".join(filter(None, (note, source)))
     elif gap:
         history.append(_unknown(Check.HISTORY, "history_missing", ledger, gap))
         note = ""
@@ -236,7 +310,7 @@ def _terms(text: str, replayed: Sequence[Replayed], findings: list[Finding]) -> 
     if not text:
         return started
     try:
-        terms = Terms.model_validate_json(text)
+        terms = _read_terms(text)
     except ValidationError:
         findings.append(_terms_finding("terms_unreadable", "terms", "document", "政策与日历原文无法读取。"))
         return started
@@ -244,6 +318,12 @@ def _terms(text: str, replayed: Sequence[Replayed], findings: list[Finding]) -> 
         detail = "政策与日历和执行历史开始时的不符。"
         findings.append(_terms_finding("terms_differ", "terms", "document", detail))
     return started or terms
+
+
+@lru_cache(maxsize=64)
+def _read_terms(text: str) -> Terms:
+    """Most cases of a district are under the same terms."""
+    return Terms.model_validate_json(text)
 
 
 def _judge_read_models(
@@ -372,14 +452,23 @@ def bundle_of(
         sequence=evidence.rows[-1].sequence,
         head=evidence.rows[-1].hash,
         software=version("shaodao"),
+        gap=gathered.gap,
         digest=digest,
     )
 
 
 async def judge_bundle(
-    bundle: Opened, *, pinned: PublicKey | None = None, attachments: Path | None = None
+    bundle: Opened,
+    *,
+    trusted: PublicKey | None = None,
+    whose: str = "指定公钥",
+    attachments: Path | None = None,
 ) -> list[Verdict]:
-    """Judge a bundle by itself: neither database nor Temporal is asked."""
+    """Judge a bundle by itself: neither database nor Temporal is asked.
+
+    Args:
+        trusted, whose: see `adapters.bundle.check_signature`.
+    """
     manifest, files = bundle.manifest, bundle.files
     findings: list[Finding] = []
     rows = read_rows(files.get(LEDGER, b""), findings)
@@ -393,14 +482,14 @@ async def judge_bundle(
             findings.append(Finding(check=Check.FILES, code="file_unreadable", table=name, detail=detail))
     runs.sort(key=lambda run: _number(run.name))
     checked = check_files(bundle)
-    replayed = await replay(runs)
+    replayed = await replay(runs, by_sdk=True)
     verdicts = judge(
         manifest.case_id,
         rows,
         terms_text=files.get(TERMS, b"").decode("utf-8", "replace"),
         read_models=_rows(files.get(READ_MODELS, b""), findings),
         replayed=replayed,
-        gap="" if runs else "审计包中没有执行历史。",
+        gap=manifest.gap or ("" if runs else "审计包中没有执行历史。"),
         read_at=manifest.exported_at,
         ledger=LEDGER,
         same_software=manifest.software == version("shaodao"),
@@ -410,7 +499,7 @@ async def judge_bundle(
         findings=(*checked.findings, *findings, *_head(manifest_rows=rows, bundle=bundle)),
         note=checked.note,
     )
-    verdicts = [check_signature(bundle, pinned), files_verdict, *verdicts]
+    verdicts = [check_signature(bundle, trusted, whose=whose), files_verdict, *verdicts]
     chain = verify.read_chain(manifest.case_id, rows, table=LEDGER)
     verdicts = _with_pages(verdicts, bundle, chain.entries, replayed)
     if attachments is not None:
@@ -612,7 +701,8 @@ timeline.html      时间线,可直接打印
 
 二、核验(不需要数据库,也不需要联网)
   shaodao audit verify 本文件 --public-key 公钥文件
-公钥须从本审计包以外的途径取得(接口 /api/v1/audit/key,或向管理员索取),否则只能说明包未被无私钥者改动。
+公钥须从本审计包以外的途径取得(接口 /api/v1/audit/key,或向管理员索取),并与安装方核对指纹(shaodao audit key)。
+不指定可信公钥时,签名一项为“?”:任何人都能另做一包,用自己的密钥签名。
 附件原件放在同一目录时加 --attachments 目录。
 退出状态:0 全部无误,1 发现问题,2 有内容无法核验。
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import httpx2
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -154,7 +155,7 @@ def api() -> None:
     """启动 HTTP 接口(设置取自环境变量 SHAODAO_*、TEMPORAL_*)。"""
     from starter.api import serve
 
-    asyncio.run(serve())
+    uvloop.run(serve())
 
 
 @app.command()
@@ -162,7 +163,7 @@ def worker() -> None:
     """启动工作进程(等同于 python worker.py)。"""
     from worker import main as work
 
-    asyncio.run(work())
+    uvloop.run(work())
 
 
 @app.command()

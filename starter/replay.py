@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from temporalio import workflow
@@ -28,6 +28,7 @@ from adapters.histories import RunHistory
 from domain.events import Entry
 from domain.ports import CaseStart, RecordRequest
 from domain.verify import Replayed
+from starter.rehearsal import Stage, Unrehearsable, rehearse
 from workflows import names
 from workflows.case import Case
 
@@ -76,9 +77,13 @@ class _Listener(Interceptor):
         input: WorkflowInterceptorClassInput,  # noqa: A002 - the SDK's own name
     ) -> type[WorkflowInboundInterceptor]:
         """Let the workflow's side reach this object."""
-        input.unsafe_extern_functions["audit_begun"] = self._begun
-        input.unsafe_extern_functions["audit_recorded"] = self._recorded
+        input.unsafe_extern_functions.update(self.functions)
         return _Inbound
+
+    @property
+    def functions(self) -> dict[str, Callable[..., None]]:
+        """What the workflow's side calls."""
+        return {"audit_begun": self._begun, "audit_recorded": self._recorded}
 
     def _begun(self, case: Case, start: CaseStart) -> None:
         self.taken.case, self.taken.start = case, start
@@ -134,8 +139,52 @@ class _Shared(PydanticPayloadConverter):
         return _LISTENING
 
 
-async def replay(runs: Sequence[RunHistory]) -> list[Replayed]:
+async def replay(runs: Sequence[RunHistory], *, by_sdk: bool = False) -> list[Replayed]:
     """Replay these runs, of one case or many, and return what each decided, in the order given.
+
+    Args:
+        by_sdk: by the SDK's own replayer whatever they hold. Else only what cannot be rehearsed goes there, see
+            `starter.rehearsal`; nobody is to be accused on a rehearsal alone.
+    """
+    sound = [run for run in runs if _is_replayable(run.history)]
+    done = {id(run): _not_begun(run) for run in runs}
+    left = sound if by_sdk else await asyncio.to_thread(_rehearse_all, sound, done)
+    if left:
+        await _replayed_by_sdk(left, done)
+    return [done[id(run)] for run in runs]
+
+
+def rehearsed(run: RunHistory) -> Replayed:
+    """Return what one run decided, without the SDK's replayer. Must be called where no event loop runs.
+
+    Raises:
+        Unrehearsable: the SDK's replayer has to look at it.
+    """
+    listener = _Listener()
+    stage = Stage(
+        workflow=Case,
+        interceptor=_Inbound,
+        extern_functions=listener.functions,
+        converter=_LISTENING,
+        worded=frozenset({names.CASE_LABEL.name}),
+    )
+    rehearse(stage, run.history)
+    return _replayed(run, listener.taken, None)
+
+
+def _rehearse_all(runs: Sequence[RunHistory], done: dict[int, Replayed]) -> list[RunHistory]:
+    """Put what these runs decided into `done`; return those that have to be replayed by the SDK."""
+    left = []
+    for run in runs:
+        try:
+            done[id(run)] = rehearsed(run)
+        except Unrehearsable:
+            left.append(run)
+    return left
+
+
+async def _replayed_by_sdk(runs: Sequence[RunHistory], done: dict[int, Replayed]) -> None:
+    """Put what these runs decided into `done`.
 
     Without the sandbox: it keeps a worker from doing what cannot be repeated; here everything has been done already,
     and what is not repeated shows as a difference.
@@ -148,21 +197,17 @@ async def replay(runs: Sequence[RunHistory]) -> list[Replayed]:
         workflow_runner=UnsandboxedWorkflowRunner(),
         debug_mode=True,  # without a timer around every step: nobody waits for a replay
     )
-    sound = [run for run in runs if _is_replayable(run.history)]
-    done = {id(run): _not_begun(run) for run in runs}
 
     async def histories() -> AsyncIterator[WorkflowHistory]:
-        for run in sound:
+        for run in runs:
             yield run.history
 
-    if sound:
-        async with replayer.workflow_replay_iterator(histories()) as results:
-            for run in sound:
-                listener.taken = _Taken()
-                async with asyncio.timeout(_WITHIN):
-                    result = await anext(results)
-                done[id(run)] = _replayed(run, listener.taken, result.replay_failure)
-    return [done[id(run)] for run in runs]
+    async with replayer.workflow_replay_iterator(histories()) as results:
+        for run in runs:
+            listener.taken = _Taken()
+            async with asyncio.timeout(_WITHIN):
+                result = await anext(results)
+            done[id(run)] = _replayed(run, listener.taken, result.replay_failure)
 
 
 _WITHIN = 120.0

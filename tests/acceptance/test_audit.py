@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from adapters import bundle
+from adapters.signing import SigningKey
 from starter.demo import Player, stories
 from starter.embedded import Stack, StackOptions
 from starter.stack import free_port
@@ -70,18 +72,32 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     bundles = [tmp_path / "bundles" / f"{case_id}.zip" for case_id in (closed, under_way)]
     status, said = audit("verify", *bundles, "--public-key", "audit.pub")
     assert (status, said.count("✓")) == (0, 12), said
+    status, said = audit("key", "--public-key", "audit.pub")
+    assert (status, said.count("指纹")) == (0, 1), said
+    fingerprint = next(line for line in said.splitlines() if "指纹" in line)
+    assert fingerprint in audit("key", "--data", data)[1]
     status, said = audit("verify", bundles[0])
-    assert status == 0
-    assert "未核对" in said
+    assert (status, said.count("? [key_not_trusted]")) == (2, 1), said
+    assert "签名自洽,但未与可信公钥核对" in said
+    status, said = audit("verify", bundles[0], "--data", data)
+    assert (status, said.count("✓")) == (0, 6), said
+    forged = tmp_path / "forged.zip"
+    forged.write_bytes(signed_by_a_stranger(bundles[0].read_bytes()))
+    assert audit("verify", forged)[0] == 2
+    for how in (("--data", data), ("--public-key", "audit.pub")):
+        status, said = audit("verify", forged, *how)
+        assert (status, said.count("✗ [other_key]")) == (1, 1), said
     period = ("--period", f"2026-01-01..{int(today[:4]) + 1}{today[4:]}", "--district", "yicheng")
     status, said = audit("export", *period, "--digest", "sm3", "--out", "sm3", "--data", data)
     assert status == 0, said
     assert "SM3" in audit("verify", tmp_path / "sm3" / f"{closed}.zip")[1]
     status, said = audit("verify", closed, "--data", data)
     assert (status, said.count("✓")) == (0, 4), said
+    assert audit("verify", closed, "--sdk", "--data", data) == (status, said)
     status, said = audit("verify", *period, "--data", data)
     assert status == 0, said
     assert "无误 2" in said
+    assert "✓ 没有整案缺失(对照 Temporal 2 件、归档" in said
     assert "✓ 受理链完整(2 条" in said
     status, said = audit("verify", "--journals", "--data", data)
     assert (status, said.count("✓")) == (0, 3), said
@@ -105,11 +121,30 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "ledger,第3条,entry" in said
     assert "ledger,第4条" in said
     assert audit("verify", *files)[0] == 1
-    vanish(data / "shaodao.db", under_way)
-    status, said = audit("verify", "--journals", "--data", data)
+    delete(data / "shaodao.db", under_way)
+    status, said = audit("verify", *period, "--data", data)
     assert status == 1, said
-    assert "Temporal 中有此案件的流程" in said
-    assert under_way in said
+    assert f"✗ [case_deleted] ledger,案件 {under_way}:整案被删除:Temporal(运行中)、" in said
+    assert "第1号锚定有此案" in said
+    assert f"✗ [row_added] timeline,{under_way}/1" in said
+    assert f"✗ [row_missing] intake,第2条({under_way})" in said
+    assert audit("verify", "--journals", "--data", data)[0] == 1
+
+
+def delete(database: Path, case_id: str) -> None:
+    """Delete a case from ledger and intake, and forget the timeline."""
+    with sqlite3.connect(database) as connection:
+        for table in ("ledger", "intake", "cases"):
+            assert connection.execute(f"DELETE FROM {table} WHERE case_id = ?", [case_id]).rowcount  # noqa: S608
+    connection.close()
+
+
+def signed_by_a_stranger(content: bytes) -> bytes:
+    """Return the same bundle, signed with a key that somebody has just made."""
+    opened = bundle.open_bundle(content)
+    kept = ("case_id", "district", "exported_at", "over", "sequence", "head", "software", "digest")
+    said = {name: getattr(opened.manifest, name) for name in kept}
+    return bundle.seal(opened.files, SigningKey.new(), **said)
 
 
 def forge(database: Path, case_id: str) -> None:
@@ -120,17 +155,6 @@ def forge(database: Path, case_id: str) -> None:
         changed = "UPDATE ledger SET entry = replace(entry, 'enforcement', 'police') WHERE case_id = ? AND sequence = 3"
         assert connection.execute(changed, [case_id]).rowcount == 1
         assert connection.execute("DELETE FROM ledger WHERE case_id = ? AND sequence > 3", [case_id]).rowcount
-    connection.close()
-
-
-def vanish(database: Path, case_id: str) -> None:
-    """Take the newest case out of every table, its number in the chain of calls included."""
-    with sqlite3.connect(database) as connection:
-        for table in ("ledger", "journals"):
-            connection.execute(f"DROP TRIGGER IF EXISTS {table}_append_only_delete")
-        for table in ("cases", "assignments", "clocks", "timeline", "ledger", "intake"):
-            connection.execute(f"DELETE FROM {table} WHERE case_id = ?", [case_id])  # noqa: S608 - our own names
-        assert connection.execute("DELETE FROM journals WHERE key = ?", [case_id]).rowcount == 1
     connection.close()
 
 

@@ -251,6 +251,36 @@ def test_a_missing_first_run_and_a_second_that_carries_nothing_are_named() -> No
     assert [each.code for each in verify.derive([second, second]).findings] == ["run_missing"]
 
 
+def test_what_a_run_had_not_got_into_the_ledger_when_it_was_ended_is_dropped_and_nothing_else() -> None:
+    play = straight()
+    first, second = two_runs(play, 7)
+    lost = play.entries[7].model_copy(update={"key": "lost", "hash": "0" * 64})
+    unrecorded = replace(first, entries=(*first.entries, lost), unrecorded=1)
+    derived = verify.derive([unrecorded, second])
+    assert (derived.findings, derived.dropped) == ([], 1)
+    findings, note = verify.compare_with_history(rows(play.entries), derived)
+    assert findings == []
+    assert "另有 1 条在运行被终止时未及记入台账" in note
+    acknowledged = replace(unrecorded, unrecorded=0)
+    assert "carried_differs" in {each.code for each in verify.derive([acknowledged, second]).findings}
+
+
+def test_where_the_newest_run_may_be_missing_all_before_it_is_compared_and_only_the_rest_left_open() -> None:
+    play = straight()
+    first, _ = two_runs(play, 7)
+    derived = verify.derive([first])
+    findings, _ = verify.compare_with_history(rows(play.entries), derived, gap="无")
+    assert [(each.code, each.row, each.proven) for each in findings] == [
+        ("history_missing", "第8条起", False)
+    ]
+    forged = play.entries[3].model_copy(update={"key": "forged"})
+    held = rows(rechained([*play.entries[:3], forged, *play.entries[4:]]))
+    codes = {(each.code, each.proven) for each in verify.compare_with_history(held, derived, gap="无")[0]}
+    assert codes == {("differs_from_history", True), ("history_missing", False)}
+    found, _ = verify.compare_with_history(rows(play.entries), derived)
+    assert {each.code for each in found} == {"not_in_history"}
+
+
 # --- read models -------------------------------------------------------------------------------------------
 
 

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.evidence import projected
 from adapters.histories import read_run
 from domain import audit, verify
+from domain.verify import Check
+from starter.auditor import judge
 from starter.replay import replay
+from tests.records import rows
 
 HISTORIES = sorted(Path(__file__).parent.glob("*.json"))
 
@@ -28,6 +32,29 @@ async def test_the_entries_of_a_recorded_history_have_the_hashes_that_its_receip
     audit.check_chain(run.entries)
     assert verify.derive([run]).findings == []
     assert verify.check_clocks(run.entries, run.start.terms) == []
+
+
+@pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
+async def test_the_ledger_of_a_recorded_case_is_not_accused_once_its_history_is_gone(file: Path) -> None:
+    (run,) = await replay([read_run(file.name, f"case/{file.stem}", file.read_text())])
+    assert run.start is not None
+    if run.start.carried is not None:
+        return  # the ledger that it goes on from is not in this file
+    verdicts = judge(
+        run.start.opened.case_id,
+        rows(run.entries),
+        terms_text=run.start.terms.model_dump_json(),
+        read_models=projected(run.entries, run.start.terms),
+        replayed=[],
+        gap="gone",
+        read_at=run.entries[-1].at,
+    )
+    assert [(each.check, each.status) for each in verdicts] == [
+        (Check.CHAIN, 0),
+        (Check.HISTORY, 2),
+        (Check.READ_MODELS, 0),
+        (Check.CLOCKS, 0),
+    ]
 
 
 async def test_a_receipt_that_was_changed_in_a_recorded_history_is_noticed() -> None:

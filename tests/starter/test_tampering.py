@@ -1,5 +1,6 @@
 """A thousand tamperings, drawn at random over every place where a record stands: each is found, at its exact place."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -460,10 +461,20 @@ def test_a_bundle_signed_anew_by_somebody_else_is_not_that_of_the_pinned_key() -
     )
     verdict = check_signature(open_bundle(forged), key().public)
     assert [finding.code for finding in verdict.findings] == ["other_key"]
-    own = check_signature(open_bundle(forged), None)
-    assert own.status == 0
-    assert forger.public.id in own.note
-    assert "未核对" in own.note
+
+
+def test_without_a_trusted_key_a_signature_proves_nothing_and_the_line_gives_the_fingerprint_to_ask_about() -> (
+    None
+):
+    (finding,) = check_signature(open_bundle(sealed()), None).findings
+    assert (finding.code, finding.proven) == ("key_not_trusted", False)
+    assert "签名自洽,但未与可信公钥核对" in finding.detail
+    assert key().public.fingerprint in finding.detail
+    assert hashlib.sha256(key().public.raw).hexdigest() == key().public.fingerprint.replace(" ", "")
+    files = bundle.unpack(sealed())
+    files[bundle.MANIFEST] = files[bundle.MANIFEST].replace(b'"over": true', b'"over": false')
+    (finding,) = check_signature(open_bundle(bundle.pack(files)), None).findings
+    assert (finding.code, finding.proven) == ("signature_bad", True)
 
 
 def test_the_same_record_gives_the_same_bundle_and_sm3_may_digest_it() -> None:

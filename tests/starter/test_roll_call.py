@@ -1,0 +1,229 @@
+"""Calling the roll: whole cases that were deleted, and rows that nothing stands behind."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from adapters.anchors import AnchorKeeper
+from adapters.store import Store
+from domain.calendar import SHANGHAI
+from domain.case import CaseId
+from domain.roll import Scope
+from domain.verify import Check, Verdict, status_of
+from starter.roll_call import RollCall, call_roll
+from starter.stack import free_port
+from tests.sample import district
+from tests.starter.conftest import open_house
+from tests.starter.keeping import Keeping
+from tests.starter.test_auditor import KEY, gone, tamper
+
+
+class Roll:
+    """A district of its own, for other tests' cases are on the same Temporal server."""
+
+    def __init__(self, keeping: Keeping, code: str, anchors: Path) -> None:
+        self.keeping = keeping
+        self.house = keeping.house
+        self.store = keeping.house.store
+        self.code = code
+        self.anchors = anchors
+        today = datetime.now(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
+        self.scope = Scope(
+            district=code, called_from=today - timedelta(days=1), called_before=today + timedelta(days=2)
+        )
+
+    async def call(self) -> CaseId:
+        """Call, and see the case under way."""
+        case_id = CaseId(await self.house.call(district=self.code))
+        await self.house.dispatch(case_id, "ecology")
+        return case_id
+
+    async def closed(self) -> CaseId:
+        """Let a case go to its end."""
+        case_id = CaseId(await self.house.call(district=self.code))
+        await self.house.until_done(case_id, "ecology")
+        await self.house.rate(case_id, "ecology")
+        await self.keeping.client.get_workflow_handle(f"case/{case_id}").result()
+        return case_id
+
+    async def called(self, scope: Scope | None = None) -> RollCall:
+        """Call the roll."""
+        return await call_roll(
+            self.store, self.keeping.client, self.keeping.archive, self.anchors, scope or self.scope
+        )
+
+    async def until_listed(self, *case_ids: str) -> None:
+        """Wait until Temporal's lists, which are a moment behind, know these cases."""
+
+        async def listed() -> bool:
+            running = f"WorkflowType = 'Case' AND District = '{self.code}'"
+            known = {each.id async for each in self.keeping.client.list_workflows(running)}
+            return {f"case/{case_id}" for case_id in case_ids} <= known
+
+        await self.house.until(listed)
+
+
+@pytest.fixture
+async def roll(real_server: WorkflowEnvironment, store: Store, tmp_path: Path) -> AsyncIterator[Roll]:
+    """The product on each kind of database, with archive and anchors."""
+    code = f"roll{uuid.uuid4().hex[:8]}"
+    async with open_house(real_server, store, district=district(code)) as house:
+        keeping = Keeping(house, tmp_path / "archive")
+        await keeping.start()
+        yield Roll(keeping, code, tmp_path / "anchors")
+
+
+def cases(roll: RollCall) -> Verdict:
+    """Return the line about missing cases."""
+    return next(each for each in roll.verdicts if each.check is Check.CASES)
+
+
+def read_models(roll: RollCall) -> set[tuple[str, str, str]]:
+    """Return code, table and row of what is said of the read models."""
+    (verdict,) = (each for each in roll.verdicts if each.check is Check.READ_MODELS)
+    return {(each.code, each.table, each.row) for each in verdict.findings}
+
+
+def told(roll: RollCall, case_id: CaseId) -> str:
+    """Return what is said of a case that is missing."""
+    (finding,) = (each for each in cases(roll).findings if each.row == f"案件 {case_id}")
+    assert (finding.code, finding.table, finding.proven) == ("case_deleted", "ledger", True)
+    return finding.detail
+
+
+async def test_where_nothing_is_missing_nothing_is_found_and_the_line_says_who_was_asked(roll: Roll) -> None:
+    running, closed = await roll.call(), await roll.closed()
+    await roll.keeping.run_archive()
+    await AnchorKeeper(roll.store, KEY, roll.anchors).anchor(roll.code, datetime.now(UTC))
+    await roll.until_listed(running, closed)
+    called = await roll.called()
+    assert status_of(called.verdicts) == 0, called
+    assert cases(called).note == "对照 Temporal 2 件、归档 1 件、锚定 2 件"
+    assert called.known == tuple(sorted([running, closed]))
+
+
+async def test_a_deleted_case_is_noticed_by_whoever_still_knows_it_to_the_last(roll: Roll) -> None:
+    """First by its runs, then by the archive, then by anchor alone, and in the end by the published one."""
+    running, closed = await roll.call(), await roll.closed()
+    runs = await roll.keeping.executions.run_ids(closed)
+    await roll.keeping.run_archive()
+    await AnchorKeeper(roll.store, KEY, roll.anchors).anchor(roll.code, datetime.now(UTC))
+    await roll.until_listed(running, closed)
+    await tamper(roll.store, *gone(running), *gone(closed))
+    called = await roll.called()
+    day = datetime.now(SHANGHAI).date()
+    assert f"Temporal(运行中)、{day} 第1号锚定有此案" in told(called, running)
+    assert f"Temporal(已结束)、归档、{day} 第1号锚定有此案" in told(called, closed)
+
+    await roll.keeping.forget(closed, runs)
+    assert "Temporal" not in told(await roll.called(), closed)
+    for file in Path(roll.keeping.url.removeprefix("file://")).rglob("*"):
+        if file.is_file():
+            file.unlink()
+    assert "归档、" in told(await roll.called(), closed), "the register still knows it"
+    for path in sorted(Path(roll.keeping.url.removeprefix("file://")).rglob("*"), reverse=True):
+        path.rmdir()
+    await tamper(roll.store, "DELETE FROM archived", "DELETE FROM archived_runs")
+    assert f":{day} 第1号锚定有此案" in told(await roll.called(), closed)
+    await tamper(roll.store, "DELETE FROM anchors")
+    assert f":{day} 第1号锚定有此案" in told(await roll.called(), closed)
+
+
+async def test_a_deleted_case_of_another_time_or_district_is_not_meant(roll: Roll) -> None:
+    case_id = await roll.call()
+    await roll.until_listed(case_id)
+    await tamper(roll.store, *gone(case_id))
+    assert cases(await roll.called()).status == 1
+    before = replace(roll.scope, called_before=roll.scope.called_from, called_from=None)
+    assert cases(await roll.called(before)).findings == ()
+    assert cases(await roll.called(Scope(district="elsewhere"))).findings == ()
+    assert told(await roll.called(Scope(district=roll.code)), case_id)
+
+
+async def test_rows_of_read_models_that_nothing_stands_behind_are_named(roll: Roll) -> None:
+    case_id = await roll.call()
+    forged, tables = f"{roll.code}-20200101-forged", ("cases", "assignments", "clocks", "timeline", "watches")
+    foreign = "elsewhere-20200101-forged"
+    await tamper(
+        roll.store,
+        f"INSERT INTO timeline SELECT case_id, 999, at, kind, actor, actor_name, text FROM timeline"  # noqa: S608
+        f" WHERE case_id = '{case_id}' AND sequence = 1",
+        f"INSERT INTO watches VALUES ('{case_id}', 'leader')",  # noqa: S608
+    )
+    found = read_models(await roll.called())
+    assert found == {("row_added", "timeline", f"{case_id}/999")}, (
+        "of a case with a ledger its own check names"
+    )
+    for other in (forged, foreign):
+        for table in tables:
+            await tamper(roll.store, await copied_row(roll.store, table, case_id, other))
+    found = read_models(await roll.called())
+    assert ("row_added", "cases", forged) in found
+    assert ("row_added", "timeline", f"{forged}/1") in found
+    assert ("row_added", "assignments", f"{forged}/ecology") in found
+    assert ("row_added", "clocks", f"{forged}/sign/ecology/1") in found
+    assert ("row_added", "watches", f"{forged}/leader") in found
+    assert ("row_added", "cases", foreign) in found, (
+        "its id is another district's, and this one's list shows it"
+    )
+    assert ("row_added", "timeline", f"{foreign}/1") in found
+
+
+async def copied_row(store: Store, table: str, case_id: str, other: str) -> str:
+    """Return what puts the rows of a case into a table once more, as another case's."""
+    async with store._database.read() as connection:
+        columns = (await connection.execute(text(f"SELECT * FROM {table} LIMIT 0"))).keys()  # noqa: S608
+    names = ", ".join(columns)
+    values = ", ".join(f"'{other}'" if each == "case_id" else each for each in columns)
+    return f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} WHERE case_id = '{case_id}'"  # noqa: S608
+
+
+async def test_a_case_whose_rows_say_that_it_is_of_another_time_is_looked_at_all_the_same(roll: Roll) -> None:
+    case_id = await roll.call()
+    await roll.until_listed(case_id)
+    await tamper(
+        roll.store,
+        f"UPDATE ledger SET at = '2020-01-01 00:00:00' WHERE case_id = '{case_id}' AND sequence = 1",  # noqa: S608
+        f"UPDATE intake SET called_at = '2020-01-01 00:00:00' WHERE case_id = '{case_id}'",  # noqa: S608
+    )
+    period = {"called_from": roll.scope.called_from, "called_before": roll.scope.called_before}
+    assert await roll.store.cases_called(district=roll.code, **period) == []
+    assert (await roll.called()).known == (case_id,)
+
+
+async def test_a_case_without_its_call_and_without_intake_is_found_by_its_id(roll: Roll) -> None:
+    case_id = await roll.call()
+    await tamper(
+        roll.store,
+        f"DELETE FROM ledger WHERE case_id = '{case_id}' AND sequence = 1",  # noqa: S608
+        f"DELETE FROM intake WHERE case_id = '{case_id}'",  # noqa: S608
+    )
+    period = {"called_from": roll.scope.called_from, "called_before": roll.scope.called_before}
+    assert await roll.store.cases_called(district=roll.code, **period) == [case_id]
+    assert await roll.store.cases_called(district="elsewhere", **period) == []
+
+
+async def test_whoever_cannot_be_asked_leaves_it_open_and_accuses_nobody(
+    roll: Roll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: str) -> list[str]:
+        raise OSError("no route")
+
+    monkeypatch.setattr(roll.keeping.archive, "names", away)
+    roll.anchors.mkdir()
+    (roll.anchors / "anchor-x.json").write_text("{}")
+    roll.keeping.client = await Client.connect(f"127.0.0.1:{free_port()}", lazy=True)
+    verdict = cases(await roll.called())
+    assert {(each.code, each.table) for each in verdict.findings} == {
+        ("not_compared", "Temporal"),
+        ("not_compared", "归档"),
+        ("not_compared", "锚定文件"),
+    }
+    assert verdict.status == 2
