@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import JSON, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +16,7 @@ from adapters.anchors import AnchorStore
 from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
 from adapters.evidence import EvidenceStore
+from adapters.journals import append_link
 from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
@@ -33,13 +35,16 @@ from domain.case import CaseId, PersonId
 from domain.district import District, Item, OrganisationKind, Terms
 from domain.errors import Invalid
 from domain.events import Entry
+from domain.journal import Journal
 from domain.lifecycle import evolve
-from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
-from domain.restart import from_ledger
+from domain.ports import CaseStart, InboxNotice, Intake, KnownHead, OutboxNotice, PendingAct
+from domain.restart import from_ledger, require_extends
 
 __all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
 _ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
+
+_log = structlog.get_logger()
 
 
 class IdempotencyClash(Exception):
@@ -216,6 +221,8 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
     async def take_call(self, intake: Intake, *, person: str, status: int, body: str) -> None:
         """Commit a call: intake, first entry, read model, notices and the answer to the request, or nothing.
 
+        Last comes the link of the district's chain of calls: the next call waits for it until this one is committed.
+
         Raises:
             IdempotencyClash: the person has used this key before.
         """
@@ -242,6 +249,10 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             }
             await connection.execute(insert(IntakeRow), [row])
             await connection.run_sync(lambda joined: append(self._database, joined, [[opened]], self._terms))
+            taken = await connection.run_sync(
+                lambda joined: append_link(self._database, joined, Journal.INTAKE, row, key=opened.case_id)
+            )
+        _log.info("call_taken", case_id=taken.key, district=district, number=taken.sequence, hash=taken.hash)
 
     async def unstarted(self, now: datetime, limit: int) -> list[CaseStart]:
         """Return the calls whose workflow has not been started and may be tried (again) by now, oldest first."""
@@ -267,14 +278,20 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             row = (await connection.execute(query)).one_or_none()
         return _start(row.opened, row.document) if row else None
 
-    async def reopening(self, case_id: CaseId) -> CaseStart | None:
+    async def reopening(self, case_id: CaseId, known: Iterable[KnownHead]) -> CaseStart | None:
         """Return what a further run of a case starts with, after the one before has ended.
 
+        Args:
+            known: what anchors and archive hold of the case.
+
         Raises:
-            LedgerConflict: `broken_chain`: nothing may be built on this ledger.
+            LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing may be built on this ledger.
         """
         start, entries = await self.start_of(case_id), await self.entries(case_id)
-        return from_ledger(start, entries, {}) if start and entries else None
+        if not start or not entries:
+            return None
+        require_extends(start, entries, known)
+        return from_ledger(start, entries, {})
 
     async def is_started(self, case_id: CaseId) -> bool:
         """Whether the case's workflow runs, or has run."""

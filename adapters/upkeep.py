@@ -10,7 +10,8 @@ import structlog
 from sqlalchemy import ColumnElement, Select, delete, exists, false, func, insert, or_, select, true, update
 
 from adapters.database import Database
-from adapters.ledger import LedgerStore
+from adapters.journals import append_row
+from adapters.ledger import LedgerStore, notice_row
 from adapters.tables import (
     ArchivedRow,
     ArchivedRunRow,
@@ -21,14 +22,18 @@ from adapters.tables import (
     NoticeRow,
     OperationRow,
     PendingActRow,
+    PersonRow,
+    PostRow,
     ReconciliationRow,
     TermsRow,
 )
-from domain.case import CaseId
+from domain.case import CaseId, Role
+from domain.journal import Journal
 from domain.ports import ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
 
 _log = structlog.get_logger()
 _REPORTS_KEPT = 1000
+_ALARMED = (Role.ADMINISTRATOR.value, Role.AUDITOR.value)
 _AT_ONCE = 500
 
 
@@ -278,6 +283,34 @@ class UpkeepStore(LedgerStore):
             held=report.held,
         )
 
+    async def alarm(
+        self, case_id: CaseId, *, district: str, reason: str, title: str, text: str, at: datetime
+    ) -> None:
+        """Tell administrators and auditors of the district; once for each (case, reason)."""
+        _log.error("alarm", case_id=case_id, reason=reason)
+        told = (
+            select(PersonRow.id)
+            .join(PostRow, PostRow.person == PersonRow.id)
+            .where(PersonRow.district == district, PersonRow.active, PostRow.role.in_(_ALARMED))
+            .distinct()
+        )
+        async with self._database.write() as connection:
+            rows = [
+                notice_row(
+                    district,
+                    case_id,
+                    reason=reason,
+                    sequence=0,
+                    receiver=person,
+                    title=title,
+                    text=text,
+                    at=at,
+                )
+                for person in (await connection.execute(told)).scalars()
+            ]
+            if rows:
+                await connection.execute(self._database.insert_new(NoticeRow), rows)
+
     async def reconciliation(self) -> Reconciliation | None:
         """Return the newest report; None when there is none yet."""
         query = select(ReconciliationRow.document).order_by(ReconciliationRow.id.desc()).limit(1)
@@ -426,7 +459,9 @@ class UpkeepStore(LedgerStore):
             "detail": operation.detail,
         }
         async with self._database.write() as connection:
-            await connection.execute(insert(OperationRow), [row])
+            await connection.run_sync(
+                lambda joined: append_row(self._database, joined, Journal.OPERATIONS, row)
+            )
 
     async def operations(self, *, district: str | None, limit: int) -> list[Operation]:
         """Return the newest lines, of one district or of all."""

@@ -9,7 +9,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from adapters.queries import CaseQuery, Sort
 from adapters.settings import Settings
 from adapters.store import Answer, IdempotencyClash, NotFound, Store
 from adapters.temporal import connect
+from adapters.witnesses import LedgerWitnesses, witnesses_of
 from domain import access, audit, words
 from domain.calendar import SHANGHAI
 from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Direction, LinkKind, Stage
@@ -79,6 +80,11 @@ class Doors:
     cases: CaseClient
     directory: Directory
     relay: Relay
+
+    @property
+    def witnesses(self) -> LedgerWitnesses:
+        """What ledgers are held against before a case goes on from one."""
+        return witnesses_of(self.settings, self.store)
 
 
 def _doors(request: Request) -> Doors:
@@ -382,11 +388,20 @@ async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
     if not ended.is_over:  # its run is gone: the act is kept until reconciliation has let the case go on
         raise TemporalUnavailable("the run of an open case is gone")
     decide(ended, command, _now(), await _terms(doors, ended))
-    start = await doors.store.reopening(state.case_id) if command.act in AFTER_THE_END else None
+    start = await _reopening(doors, state.case_id) if command.act in AFTER_THE_END else None
     if start is None:
         raise Refused("case_over", "案件已经结束,不能再办理。")
     await doors.cases.start(start)
     return await doors.cases.act(state.case_id, command)
+
+
+async def _reopening(doors: Doors, case_id: CaseId) -> CaseStart | None:
+    """Return what a case that has ended starts with again, when nothing contradicts its ledger."""
+    try:
+        known = await doors.witnesses.of(case_id)
+    except OSError as away:  # the act is kept until the archive can be asked
+        raise TemporalUnavailable("the archive is away") from away
+    return await doors.store.reopening(case_id, known)
 
 
 async def _done_before(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt | None:
@@ -753,7 +768,14 @@ async def open_doors(settings: Settings) -> Doors:
     store = Store(settings.database_url)
     cases = CaseClient(await connect(), within=settings.temporal_within)
     directory = Directory(store)
-    return Doors(settings, store, cases, directory, Relay(store, cases, directory))
+    relay = Relay(
+        store,
+        cases,
+        directory,
+        anchor_every=timedelta(minutes=settings.anchor_every),
+        witnesses=witnesses_of(settings, store),
+    )
+    return Doors(settings, store, cases, directory, relay)
 
 
 async def serve() -> None:

@@ -19,7 +19,8 @@ from domain.case import CaseId
 from domain.district import Person
 from domain.errors import DomainError, Refused
 from domain.lifecycle import fold
-from domain.ports import Difference
+from domain.ports import Difference, Witnesses
+from domain.restart import require_extends
 from domain.words import ACTS
 from starter.executions import TemporalExecutions, Trouble
 from workflows import names
@@ -69,8 +70,16 @@ class ResetOutcome:
 class Operations:
     """Everything behind `shaodao ops`. Where a `district` is named, only its cases are seen and touched."""
 
-    def __init__(self, store: Store, executions: TemporalExecutions, client: Client, queue: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executions: TemporalExecutions,
+        witnesses: Witnesses,
+        client: Client,
+        queue: str,
+    ) -> None:
         self._store = store
+        self._witnesses = witnesses
         self._executions = executions
         self._client = client
         self._queue = queue
@@ -108,7 +117,13 @@ class Operations:
         return await self._store.rebuild(case_ids or await self._store.case_ids(district))
 
     async def reset(
-        self, case_id: CaseId, *, before_deploy: str | None, to_event: int | None, reason: str
+        self,
+        case_id: CaseId,
+        *,
+        before_deploy: str | None,
+        to_event: int | None,
+        reason: str,
+        despite_anchor: bool = False,
     ) -> ResetOutcome:
         """Set a case back, and let it go on under the workers that are current.
 
@@ -121,10 +136,12 @@ class Operations:
             before_deploy: to before the first workflow task of this build.
             to_event: to before the workflow task that completed at this event, or next after it; neither: from the
                 ledger.
+            despite_anchor: from a ledger that is not what anchors or archive hold: for somebody who has found out
+                why, as after the database was restored from a backup.
 
         Raises:
             Refused: `case_over`, `no_reset_point`, or `never_started`.
-            LedgerConflict: `broken_chain`: nothing was done.
+            LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing was done.
         """
         start, entries = await self._store.start_of(case_id), await self._store.entries(case_id)
         if start is None or not entries or not await self._store.is_started(case_id):
@@ -144,8 +161,10 @@ class Operations:
                 await self._executions.reset(case_id, point, reason)
                 return ResetOutcome(mode="history", kept=0, repeated=0)
         audit.check_chain(entries)  # before any harm is done
+        known = [] if despite_anchor else (await self._witnesses.known_heads([case_id])).get(case_id, ())
+        require_extends(start, entries, known)
         await self._executions.terminate(case_id, reason)
-        repeated = await restart(self._store, self._executions, start, _now())
+        repeated = await restart(self._store, self._executions, start, _now(), known=known)
         return ResetOutcome(mode="ledger", kept=kept, repeated=repeated)
 
     async def reconcile(self, *, restart_many: bool) -> None:
@@ -216,6 +235,10 @@ _WAITING: dict[str, tuple[str, str]] = {
 _ROLLED_BACK = "多为新版本与案件历史不符:请回退部署,或执行 shaodao ops reset 案件编号 --before-deploy 版本 --reason 原因。"
 _DIFFERING: dict[str, tuple[str, str]] = {
     "missing": ("办理流程缺失,未自动恢复", "核对命名空间后执行 shaodao ops reconcile --now --restart-many。"),
+    "ledger_rewritten": (
+        "台账与锚定或归档不符,案件未恢复",
+        "请审计人员核对;查明后以现有台账为准的,执行 shaodao ops reset 案件编号 --from-ledger --despite-anchor --reason 原因。",
+    ),
     "not_started": ("呼叫已受理,办理流程未启动", _SERVICES),
     "ended": ("办理流程已结束,而台账中案件未办结", "请审计人员核对台账与流程历史。"),
     "stray": (

@@ -119,6 +119,9 @@ def reset(
     to_event: Annotated[int | None, typer.Option(help="退回到该历史事件之前。")] = None,
     *,
     from_ledger: Annotated[bool, typer.Option("--from-ledger", help="按台账继续。")] = False,
+    despite_anchor: Annotated[
+        bool, typer.Option("--despite-anchor", help="台账与锚定或归档不符,已由审计人员查明,仍按台账继续。")
+    ] = False,
     url: Url = LOCAL,
 ) -> None:
     """重置案件的办理流程;台账只增不改。"""
@@ -130,6 +133,7 @@ def reset(
         before_deploy=before_deploy,
         to_event=to_event,
         from_ledger=from_ledger,
+        despite_anchor=despite_anchor,
     )
     if outcome["mode"] == "history":
         out.print("已退回,其后的操作自动重新办理。")

@@ -48,7 +48,11 @@ def _scope(person: Person, roles: frozenset[Role]) -> str | None:
 
 def _operations(doors: Doors) -> Operations:
     return Operations(
-        doors.store, TemporalExecutions(doors.cases), doors.cases.client, doors.cases.task_queue
+        doors.store,
+        TemporalExecutions(doors.cases),
+        doors.witnesses,
+        doors.cases.client,
+        doors.cases.task_queue,
     )
 
 
@@ -200,6 +204,9 @@ class ResetBody(Body):
     ] = None
     to_event: Annotated[int | None, Field(ge=2, le=1_000_000, description="历史事件编号")] = None
     from_ledger: Annotated[bool, Field(description="不看历史,按台账继续")] = False
+    despite_anchor: Annotated[
+        bool, Field(description="台账与锚定或归档不符,仍按台账继续;须已由审计人员查明")
+    ] = False
     reason: Reason
 
     @model_validator(mode="after")
@@ -227,11 +234,14 @@ async def reset(body: ResetBody, doors: OurDoors, person: Reader, key: Key = Non
     async def effect() -> ResetView:
         arguments = body.model_dump(exclude_none=True)
         async with journaled(doors.store, person, district, "reset", arguments) as told:
-            outcome = await _operations(doors).reset(
-                CaseId(body.case_id),
-                before_deploy=body.before_deploy,
-                to_event=body.to_event,
-                reason=f"{person.name}({person.id}):{body.reason}",
+            outcome = await _reading(
+                _operations(doors).reset(
+                    CaseId(body.case_id),
+                    before_deploy=body.before_deploy,
+                    to_event=body.to_event,
+                    despite_anchor=body.despite_anchor,
+                    reason=f"{person.name}({person.id}):{body.reason}",
+                )
             )
             view = ResetView(mode=outcome.mode, kept=outcome.kept, repeated=outcome.repeated)
             told.append(view.model_dump_json())
