@@ -33,6 +33,7 @@ from adapters.settings import Settings
 
 ENCODING = b"binary/encrypted"
 _VERSION = b"shaodao payload 1"
+_MISSING = re.compile(r"(?:PayloadUnreadable: )?payload_key_missing: 缺少编号为“(.*?)”")
 _DISTRICT = re.compile(r"[^/]+/(.+?)(?:-\d{8}-[0-9a-z]+|-\d{4}-\d\d-\d\dT.*)?(?:/.*)?")
 
 
@@ -122,6 +123,12 @@ class EncryptingCodec(PayloadCodec, WithSerializationContext):
         """Whether a payload belongs here; a schedule's payloads carry the id that its workflows' ids begin with."""
         own = self._workflow_id
         return not own or not workflow_id or own == workflow_id or own.startswith(f"{workflow_id}-")
+
+
+def missing_key(told: str) -> str | None:
+    """Return which key the text of a failure says is missing; None when it says something else."""
+    found = _MISSING.match(told)
+    return found[1] if found else None
 
 
 def _altered() -> PayloadUnreadable:

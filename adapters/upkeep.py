@@ -246,6 +246,16 @@ class UpkeepStore(LedgerStore):
         """Return every open case."""
         return await self._known(CaseRow.settled_at.is_(None))
 
+    async def open_among(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
+        """Return those of these cases that are open."""
+        found = set[CaseId]()
+        async with self._database.read() as connection:
+            for first in range(0, len(case_ids), _AT_ONCE):
+                some = case_ids[first : first + _AT_ONCE]
+                query = select(CaseRow.case_id).where(CaseRow.case_id.in_(some), CaseRow.settled_at.is_(None))
+                found |= {CaseId(case_id) for case_id in (await connection.execute(query)).scalars()}
+        return [case_id for case_id in case_ids if case_id in found]
+
     async def known_case(self, case_id: CaseId) -> KnownCase | None:
         """Return the case as it is now; None for one that was never taken."""
         return next(iter(await self._known(CaseRow.case_id == case_id)), None)

@@ -79,10 +79,10 @@ def stuck(
     for each in items:
         cause = each["cause"] + (f"(通知编号 {each['notice_id']})" if each["kind"] == "notice" else "")
         table.add_row(
-            each["case_id"],
+            each["case_id"] or "(全部)",
             cause,
             _local(each["since"]),
-            str(each["attempts"]),
+            str(each["attempts"]) if each["attempts"] else "—",
             each["advice"],
             each["error"],
         )
