@@ -3,20 +3,35 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Select, delete, exists, false, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from adapters.database import Database
 from adapters.journals import append_row
 from adapters.ledger import LedgerStore, notice_row
 from adapters.tables import (
+    AnchorRow,
     ArchivedRow,
     ArchivedRunRow,
     ArchiveFailureRow,
     CaseRow,
+    DistrictRow,
     IntakeRow,
     LedgerRow,
     NoticeRow,
@@ -53,6 +68,22 @@ class ArchivedVersion:
     runs: int
     complete: bool
     manifest: Kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestAnchor:
+    """How far a district's anchors have come.
+
+    Attributes:
+        day: of the newest, in Asia/Shanghai; None when there is none.
+        key_id: of the key that signed it.
+        first_call: when the district's first call was taken; None when there is none.
+    """
+
+    district: str
+    day: date | None
+    key_id: str | None
+    first_call: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +255,11 @@ class UpkeepStore(LedgerStore):
             query = query.where(ArchivedRow.district == district)
         return await self._archived(query.order_by(ArchivedRow.case_id, ArchivedRow.entries).limit(limit))
 
+    async def newest_archived(self) -> ArchivedVersion | None:
+        """Return what was archived last; None when nothing was."""
+        found = await self._archived(select(ArchivedRow).order_by(ArchivedRow.at.desc()).limit(1))
+        return found[0] if found else None
+
     async def _archived(self, query: Select[Any]) -> list[ArchivedVersion]:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
@@ -327,6 +363,27 @@ class UpkeepStore(LedgerStore):
         async with self._database.read() as connection:
             document = (await connection.execute(query)).scalar_one_or_none()
         return Reconciliation.model_validate_json(document) if document else None
+
+    async def latest_anchors(self) -> list[LatestAnchor]:
+        """Return how far each loaded district's anchors have come, by district."""
+        newest = select(AnchorRow.district, func.max(AnchorRow.number)).group_by(AnchorRow.district)
+        anchors = select(AnchorRow.district, AnchorRow.day, AnchorRow.key_id).where(
+            tuple_(AnchorRow.district, AnchorRow.number).in_(newest)
+        )
+        calls = select(IntakeRow.district, func.min(IntakeRow.called_at)).group_by(IntakeRow.district)
+        async with self._database.read() as connection:
+            districts = (await connection.execute(select(DistrictRow.code))).scalars().all()
+            anchored = {row.district: row for row in await connection.execute(anchors)}
+            first_calls = {row[0]: row[1] for row in await connection.execute(calls)}
+        return [
+            LatestAnchor(
+                district=code,
+                day=anchored[code].day if code in anchored else None,
+                key_id=anchored[code].key_id if code in anchored else None,
+                first_call=first_calls.get(code),
+            )
+            for code in sorted(districts)
+        ]
 
     # --- trouble -------------------------------------------------------------------------------------------
 
