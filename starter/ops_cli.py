@@ -2,16 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+from domain.district import AdoptionScope
 from domain.words import local
+from starter.journal import paragraphs
 
 _Request: TypeAlias = Callable[..., Any]
 _POLL = 0.5
@@ -62,6 +66,13 @@ def _local(moment: str | None) -> str:
     return local(datetime.fromisoformat(moment)) if moment else "—"
 
 
+def _paragraph(head: str, below: Iterable[str]) -> None:
+    """Print what fits any width: a table of six columns does not fit eighty."""
+    out.print(Text(head, style="bold"))
+    for line in below:
+        out.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 4), expand=False))
+
+
 # --- ops ---------------------------------------------------------------------------------------------------
 
 
@@ -75,18 +86,13 @@ def stuck(
     if not items:
         out.print("没有受阻的事项。")
         return
-    table = _table("案件", "原因", "自", "已试", "处理办法", "程序报告")
     for each in items:
-        cause = each["cause"] + (f"(通知编号 {each['notice_id']})" if each["kind"] == "notice" else "")
-        table.add_row(
-            each["case_id"] or "(全部)",
-            cause,
-            _local(each["since"]),
-            str(each["attempts"]) if each["attempts"] else "—",
-            each["advice"],
-            each["error"],
-        )
-    out.print(table)
+        where = f"案件 {each['case_id']}" if each["case_id"] else "全部案件"
+        notice = f"(通知编号 {each['notice_id']})" if each["kind"] == "notice" else ""
+        since = f",自 {_local(each['since'])}" if each["since"] else ""
+        tried = f",已试 {each['attempts']} 次" if each["attempts"] else ""
+        below = [f"处理:{each['advice']}", f"程序报告:{each['error']}" if each["error"] else ""]
+        _paragraph(f"✗ {where}  {each['cause']}{notice}{since}{tried}", filter(None, below))
     raise typer.Exit(1)
 
 
@@ -188,24 +194,27 @@ def archive_now(
 
 @ops_app.command()
 def journal(
-    limit: Annotated[int, typer.Option(help="行数。", min=1, max=1000)] = 50, url: Url = LOCAL
+    limit: Annotated[int, typer.Option(help="行数(每项操作两行)。", min=1, max=1000)] = 100, url: Url = LOCAL
 ) -> None:
-    """运维日志,最新的在前。"""
-    table = _table("时间", "人员", "操作", "内容", "结果", "说明")
-    for each in _get(url, "/ops/journal", limit=limit)["items"]:
-        arguments = json.dumps(each["arguments"], ensure_ascii=False)
-        table.add_row(
-            _local(each["at"]),
-            f"{each['person_name']}({each['person']})",
-            each["name"],
-            arguments,
-            _OUTCOMES.get(each["outcome"], each["outcome"]),
-            each["detail"],
-        )
-    out.print(table)
+    """运维日志,最新的在前:何时、结果、何事、何人;其后为内容与说明。"""
+    for head, below in paragraphs(_get(url, "/ops/journal", limit=limit)["items"]):
+        _paragraph(head, below)
 
 
-_OUTCOMES = {"begun": "开始", "done": "完成", "failed": "未成"}
+@ops_app.command()
+def reproject(
+    reason: Annotated[str, typer.Option(help="依据,记入每个案件的台账和运维日志。")],
+    scope: Annotated[
+        AdoptionScope, typer.Option(help="calendar 工作日历、policy 政策、all 二者。")
+    ] = AdoptionScope.CALENDAR,
+    district: Annotated[str | None, typer.Option(help="区(市)代码;默认为本人所在区(市)。")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """按新装载的工作日历(或政策)重算全部在办案件的时限;同 district apply。"""
+    done = _post(url, "/policy/adoptions", scope=scope, reason=reason, district=district)
+    out.print(
+        f"已受理:{done['cases']} 件在办案件将适用政策 {done['policy_version']}、日历 {done['calendar_version']}。"
+    )
 
 
 # --- archive -----------------------------------------------------------------------------------------------

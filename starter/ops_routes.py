@@ -244,7 +244,11 @@ async def reset(body: ResetBody, doors: OurDoors, person: Reader, key: Key = Non
                 )
             )
             view = ResetView(mode=outcome.mode, kept=outcome.kept, repeated=outcome.repeated)
-            told.append(view.model_dump_json())
+            told.append(
+                "流程历史退回,其后的操作重新办理"
+                if view.mode == "history"
+                else f"按台账继续,保持原样 {view.kept} 条,补办 {view.repeated} 项"
+            )
         return view
 
     return await _once(doors, person, key, "/ops/reset", body, effect)
