@@ -255,8 +255,8 @@ class UpkeepStore(LedgerStore):
             query = query.where(ArchivedRow.district == district)
         return await self._archived(query.order_by(ArchivedRow.case_id, ArchivedRow.entries).limit(limit))
 
-    async def archived_runs(
-        self, *, district: str | None, case_id: CaseId | None = None, after: str = "", limit: int = 1000
+    async def runs_page(
+        self, *, district: str | None, case_id: CaseId | None = None, after: str = "", limit: int
     ) -> list[tuple[CaseId, ArchivedRun]]:
         """Return runs in the archive, of open cases too, in the order of their ids: Temporal's begin with the time."""
         query = (

@@ -506,7 +506,7 @@ async def archived_runs(
 ) -> ArchivedRunsView:
     """按运行编号(即按开始时间)列出已归档的运行,含未办结案件中先行结束的(续接、终止、重置)。"""
     scope = _scope(person, _READS_ARCHIVE)
-    found = await doors.store.archived_runs(
+    found = await doors.store.runs_page(
         district=scope, case_id=CaseId(case_id) if case_id else None, after=after, limit=limit
     )
     return ArchivedRunsView(items=[_run_view(of, run) for of, run in found])
@@ -568,10 +568,10 @@ async def _archived(
     _scope(person, _READS_ARCHIVE)
     state = await _visible(doors, CaseId(case_id), person)
     versions = await doors.store.archived(state.case_id)
-    runs = await doors.store.archived_runs(district=None, case_id=state.case_id)
+    runs = sorted(await doors.store.archived_runs(state.case_id), key=lambda run: run.started_at)
     if not versions and not runs:
         raise Problem(404, "not_archived", "归档中没有该案件的此项内容。")
-    return versions, [run for _, run in runs]
+    return versions, runs
 
 
 async def _reading(read: Awaitable[_T]) -> _T:

@@ -264,7 +264,7 @@ async def test_the_schedule_puts_an_early_run_away_and_it_is_listed_shown_and_ve
         await schedule.trigger()
 
         async def put_away() -> list[str]:
-            return [run.run_id for _, run in await sqlite_store.archived_runs(district="sample")]
+            return [run.run_id for run in await sqlite_store.archived_runs(case_id)]
 
         assert await house.until(put_away) == [early]
         await schedule.delete()
