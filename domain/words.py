@@ -412,21 +412,23 @@ def _owner(kind: ClockKind, department: str | None, terms: Terms) -> str:
 
 
 def alarm(due: datetime, acting: Sequence[Clock], terms: Terms) -> str:
-    """Return what a timer waits for, in one line: whose limit, which, and until when.
+    """Return what a timer was set for, in one line: whose limit, which, and until when.
+
+    It says so: an act that makes a timer needless leaves it as it stands (`workflows.case.Case._set_alarm`).
 
     Args:
         acting: the clocks that do something at the moment `due`; see `domain.clocks.acting_at`.
     """
     if not acting:
-        return f"下一时限:{local(due)}"
+        return f"设定时的下一时限:{local(due)}"
     first, more = acting[0], len(acting) - 1
     others = f"等{len(acting)}项" if more else ""
     limit = f"{_owner(first.kind, first.department, terms)}{CLOCKS[first.kind]}{others}"
     if due < first.due_at:
-        return f"下一时限:{limit} 截止 {local(first.due_at)}({local(due)} 临期预警)"
+        return f"设定时的下一时限:{limit} 截止 {local(first.due_at)}({local(due)} 临期预警)"
     if due > first.due_at:
-        return f"下一升级:{limit} 已于 {local(first.due_at)} 超时({local(due)} 升级)"
-    return f"下一时限:{limit} 截止 {local(due)}"
+        return f"设定时的下一升级:{limit} 已于 {local(first.due_at)} 超时({local(due)} 升级)"
+    return f"设定时的下一时限:{limit} 截止 {local(due)}"
 
 
 _LONGEST_SUMMARY = 40
@@ -434,11 +436,11 @@ _LONGEST_SUMMARY = 40
 
 
 def recorded(entries: Sequence[Entry], terms: Terms) -> str:
-    """Return what is written into the ledger, in one short line: the first entry, and how many come with it."""
+    """Return what is written into the ledger, in one short line: which entries, and what the first of them tells."""
     told = sentence(entries[0], terms)
     short = told if len(told) <= _LONGEST_SUMMARY else f"{told[:_LONGEST_SUMMARY]}…"
-    more = f"(共{len(entries)}条)" if len(entries) > 1 else ""
-    return f"记入台账第{entries[0].sequence}条{more}:{short}"
+    last = f"–{entries[-1].sequence}" if len(entries) > 1 else ""
+    return f"台账{entries[0].sequence}{last}:{short}"
 
 
 def actor_name(entry: Entry) -> str:
@@ -464,7 +466,7 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
     lines = [
         f"## {STAGES[state.stage]}",
         f"**{summary(state, terms)}**",
-        f"地点:{call.location.address}  ",
+        f"地点:{call.location.address}",
         f"类别:{CATEGORIES[call.category]} · 事项:{call.item_name or '未列事项'} · 政策版本:{state.policy_version}",
         "",
     ]

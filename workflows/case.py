@@ -359,7 +359,7 @@ class Case:
                         result_type=Recorded,
                         start_to_close_timeout=_CATCH_UP_TRY,
                         retry_policy=RetryPolicy(maximum_interval=_CATCH_UP_PAUSE),
-                        summary=f"补{words.recorded(batch.entries, self._terms)}(数据库恢复后自动完成)",
+                        summary=f"补记{words.recorded(batch.entries, self._terms)}(数据库恢复后自动完成)",
                     )
                 except (FailureError, asyncio.CancelledError):
                     if self._catching_up is not None:

@@ -187,25 +187,27 @@ def alarm_of(play: Play) -> str:
 
 def test_a_timer_says_whose_limit_it_waits_for_which_and_until_when() -> None:
     play = Play()
-    assert alarm_of(play) == "下一时限:指挥中心派单 截止 3月4日 09:30"
+    assert alarm_of(play) == "设定时的下一时限:指挥中心派单 截止 3月4日 09:30"
     play.dispatch(ECOLOGY)
-    assert alarm_of(play) == "下一时限:生态环境分局签收 截止 3月4日 09:30"
+    assert alarm_of(play) == "设定时的下一时限:生态环境分局签收 截止 3月4日 09:30"
     play.later(minutes=30, seconds=1)
-    assert alarm_of(play) == "下一升级:生态环境分局签收 已于 3月4日 09:30 超时(3月4日 11:30 升级)"
-    assert alarm_of(Play().dispatch(ECOLOGY, POLICE)).startswith("下一时限:生态环境分局签收等2项 截止")
+    assert alarm_of(play) == "设定时的下一升级:生态环境分局签收 已于 3月4日 09:30 超时(3月4日 11:30 升级)"
+    assert alarm_of(Play().dispatch(ECOLOGY, POLICE)).startswith(
+        "设定时的下一时限:生态环境分局签收等2项 截止"
+    )
 
 
 def test_a_timer_that_waits_for_a_warning_names_the_limit_as_well() -> None:
     play = Play(terms=FULL_TERMS).release().dispatch(ECOLOGY).sign().check_in()
-    assert alarm_of(play) == "下一时限:生态环境分局办理等2项 截止 3月9日 17:30(3月9日 08:37 临期预警)"
+    assert alarm_of(play) == "设定时的下一时限:生态环境分局办理等2项 截止 3月9日 17:30(3月9日 08:37 临期预警)"
 
 
 def test_every_timer_and_ledger_write_has_a_line_that_fits_into_what_temporal_keeps() -> None:
     play = eventful()
     for number in range(1, len(play.entries)):
         told = words.recorded(play.entries[number:], TERMS)
-        assert told.startswith(f"记入台账第{number + 1}条")
+        assert told.startswith(f"台账{number + 1}")
         assert len(told.encode()) <= 200
     long = words.recorded([Play(title="长" * 200).entries[0]], TERMS)
     assert len(long.encode()) <= 200
-    assert words.alarm(shanghai("2026-03-04 09:30"), [], TERMS) == "下一时限:3月4日 09:30"
+    assert words.alarm(shanghai("2026-03-04 09:30"), [], TERMS) == "设定时的下一时限:3月4日 09:30"
