@@ -171,6 +171,8 @@ async def _last_run(client: Client, found: ScheduleDescription, now: datetime) -
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
         return f"{told}(记录已过保留期)", True
+    if run.status is Status.RUNNING and run.raw_description.pending_workflow_task.attempt > 1:
+        return f"{told},流程任务反复失败:请执行 shaodao ops stuck 查明原因", False
     if run.status is Status.RUNNING:
         if now - newest.started_at > _LONGEST:
             return f"{told},至今未完成:请在 Temporal 界面查看 {action.workflow_id} 的待办活动", False

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyType
@@ -31,7 +32,7 @@ _RPC = timedelta(seconds=10)
 _QUERY = timedelta(seconds=5)
 _CASES = f"WorkflowType = '{names.CASE}'"
 _EARLY = "ExecutionStatus IN ('ContinuedAsNew', 'Terminated', 'Failed', 'Canceled', 'TimedOut')"
-_PROBLEMS = f"{_CASES} AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+_PROBLEMS = "ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
 _GONE = f"{_CASES} AND ExecutionStatus IN ('Terminated', 'Failed', 'Canceled', 'TimedOut')"
 _REPORTED = SearchAttributeKey.for_keyword_list("TemporalReportedProblems")
 _PREFIX = names.case_workflow_id(CaseId(""))
@@ -41,7 +42,7 @@ _MOST_LISTED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """A running case whose workflow does not get on.
+    """A running workflow that does not get on: a case's, or one that keeps the house in order.
 
     Attributes:
         kind: `workflow_task` or `activity`.
@@ -50,12 +51,17 @@ class Trouble:
         sealed: those words are encrypted with a key that is not here, and `error` says which.
     """
 
-    case_id: CaseId
+    workflow_id: str
     kind: str
     attempts: int
     error: str
     since: datetime | None
     sealed: bool = False
+
+    @property
+    def case_id(self) -> CaseId:
+        """The case; empty for another workflow than a case's."""
+        return _case_of(self.workflow_id) if self.workflow_id.startswith(_PREFIX) else CaseId("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,17 +114,19 @@ class TemporalExecutions(Executions):
         return await self._listed(f"{_CASES} AND {_EARLY}")
 
     async def listed_with_problems(self, district: str | None) -> list[Trouble]:
-        """Return the cases of which the server itself reports that their workflow tasks fail, in one query.
+        """Return the workflows of which the server itself reports that their tasks fail, in one query.
+
+        Of a district: its own, and those that work for all districts.
 
         The server reports them after some failures in a row (its setting
         `system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute`), and no longer once a task has succeeded.
         """
         query = self._client.list_workflows(
-            _PROBLEMS + _of_district(district), limit=_MOST_LISTED, rpc_timeout=_RPC
+            _PROBLEMS + _of_district(district, or_none=True), limit=_MOST_LISTED, rpc_timeout=_RPC
         )
         return [
             Trouble(
-                case_id=_case_of(each.id),
+                workflow_id=each.id,
                 kind="workflow_task",
                 attempts=0,
                 error="、".join(
@@ -235,42 +243,48 @@ class TemporalExecutions(Executions):
             if name in acts
         ]
 
-    async def trouble(self, case_id: CaseId) -> list[Trouble]:
-        """Return what keeps a running case from getting on: nothing for a healthy one."""
-        described = await self._describe(case_id)
-        if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
+    async def trouble(self, workflow_id: str) -> list[Trouble]:
+        """Return what keeps a running workflow from getting on: nothing for a healthy one."""
+        handle = self._client.get_workflow_handle(workflow_id)
+        try:
+            described = await handle.describe(rpc_timeout=_RPC)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return []
+            raise
+        if described.status is not WorkflowExecutionStatus.RUNNING:
             return []
         raw, found = described.raw_description, list[Trouble]()
         for each in raw.pending_activities:
             if not each.HasField("last_failure"):
                 continue
-            error, sealed = await self._told(each.last_failure)
+            error_, sealed = await self._told(each.last_failure)
             found.append(
                 Trouble(
-                    case_id=case_id,
+                    workflow_id=workflow_id,
                     kind="activity",
                     attempts=each.attempt,
-                    error=error,
+                    error=error_,
                     since=each.scheduled_time.ToDatetime(UTC),
                     sealed=sealed,
                 )
             )
         if raw.pending_workflow_task.attempt > 1:
-            error, sealed = await self._task_failure(case_id)
+            error_, sealed = await self._task_failure(handle)
             found.append(
                 Trouble(
-                    case_id=case_id,
+                    workflow_id=workflow_id,
                     kind="workflow_task",
                     attempts=raw.pending_workflow_task.attempt,
-                    error=error,
+                    error=error_,
                     since=raw.pending_workflow_task.original_scheduled_time.ToDatetime(UTC),
                     sealed=sealed,
                 )
             )
         return found
 
-    async def _task_failure(self, case_id: CaseId) -> tuple[str, bool]:
-        history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)
+    async def _task_failure(self, handle: WorkflowHandle[Any, Any]) -> tuple[str, bool]:
+        history = await handle.fetch_history(rpc_timeout=_RPC)
         failed = [
             event.workflow_task_failed_event_attributes.failure
             for event in history.events
@@ -362,9 +376,12 @@ def _case_of(workflow_id: str) -> CaseId:
     return CaseId(workflow_id.removeprefix(_PREFIX))
 
 
-def _of_district(district: str | None) -> str:
+def _of_district(district: str | None, *, or_none: bool = False) -> str:
     """Return the condition that a list is of one district; codes are letters, digits, `_` and `-`."""
-    return "" if district is None else f" AND {names.DISTRICT.name} = '{district}'"
+    if district is None:
+        return ""
+    name = names.DISTRICT.name
+    return f" AND ({name} = '{district}' OR {name} IS NULL)" if or_none else f" AND {name} = '{district}'"
 
 
 def _status(found: WorkflowExecutionDescription) -> str:

@@ -48,6 +48,8 @@ _WAITING: dict[str, tuple[str, str]] = {
     ),
 }
 _ROLLED_BACK = "多为新版本与案件历史不符:请回退部署,或执行 shaodao ops reset 案件编号 --before-deploy 版本 --reason 原因。"
+_FAILING = {"workflow_task": "流程任务反复失败", "activity": "活动反复失败"}
+_NOT_A_CASE = "查看工作进程日志,修复或回退部署后自动继续;也可在 Temporal 界面终止该次运行,到时重新开始。"
 _KEY = (
     "请把密钥 {key}(用途 old)加入{whose}的密钥文件(SHAODAO_PAYLOAD_KEYS_FILE 所指)"
     "或 SHAODAO_PAYLOAD_KEYS,再重启{whose}。"
@@ -94,8 +96,10 @@ def waits(stuck: Stuck) -> Finding:
 
 
 def troubled(trouble: Trouble) -> Finding:
-    """Say why a running case does not get on."""
+    """Say why a running workflow does not get on."""
     kind, cause, advice = _trouble(trouble)
+    if not trouble.case_id:
+        cause = f"{trouble.workflow_id}:{cause}"
     return Finding(
         kind=kind,
         case_id=trouble.case_id,
@@ -120,6 +124,8 @@ def _trouble(trouble: Trouble) -> tuple[str, str, str]:
         )
     if "payload_altered" in trouble.error:
         return "payload_altered", "载荷与其校验值不符", "可能被篡改或移动过:请立即报告审计人员。"
+    if not trouble.case_id:
+        return trouble.kind, _FAILING[trouble.kind], _NOT_A_CASE
     if trouble.kind == "workflow_task":
         return "workflow_task", "流程任务反复失败", _ROLLED_BACK
     if "ledger_conflict" in trouble.error:

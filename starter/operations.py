@@ -78,7 +78,11 @@ class Operations:
         differing = await self._differing(district)
         if case_id is not None:
             return found + await self._looked_at(case_id, differing.get(case_id))
-        reported = {each.case_id: each for each in await self._executions.listed_with_problems(district)}
+        failing = await self._executions.listed_with_problems(district)
+        for other in [each for each in failing if not each.case_id][:_MOST_LOOKED_AT]:
+            troubles = await self._executions.trouble(other.workflow_id)
+            found += [findings.troubled(each) for each in troubles]
+        reported = {each.case_id: each for each in failing if each.case_id}
         ended = await self._store.open_among(await self._executions.listed_gone(district))
         acting = [CaseId(each.case_id) for each in waiting if each.subject == "act"]
         suspects = list(dict.fromkeys([*reported, *ended, *differing, *acting]))
@@ -102,7 +106,7 @@ class Operations:
 
     async def _looked_at(self, case_id: CaseId, difference: Difference | None) -> list[Finding]:
         """Ask Temporal about one case; what the last comparison found is told where nothing newer is known."""
-        if troubles := await self._executions.trouble(case_id):
+        if troubles := await self._executions.trouble(names.case_workflow_id(case_id)):
             return [findings.troubled(each) for each in troubles]
         if await self._store.open_among([case_id]) and await self._store.is_started(case_id):
             gone = await self._executions.gone(case_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
@@ -267,6 +267,14 @@ async def test_the_schedule_puts_an_early_run_away_and_it_is_listed_shown_and_ve
             return [run.run_id for run in await sqlite_store.archived_runs(case_id)]
 
         assert await house.until(put_away) == [early]
+        await schedule.trigger()  # the second is handed the result of the first, encrypted under another id
+
+        async def completed() -> bool:
+            query = "WorkflowType = 'Archive' AND TemporalScheduledById = 'archive-once'"
+            runs = [each.status async for each in keeping.client.list_workflows(query)]
+            return runs == [WorkflowExecutionStatus.COMPLETED] * 2
+
+        await house.until(completed)
         await schedule.delete()
 
         assert (await house.get("auditor", "/archive")).json()["items"] == []

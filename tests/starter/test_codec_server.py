@@ -164,6 +164,8 @@ def test_a_districts_auditor_sees_the_district_and_a_citys_everything() -> None:
     assert may_decode(auditor, [ours, "notices/sample"])
     assert not may_decode(auditor, [ours, theirs])
     assert not may_decode(auditor, [""])
+    assert may_decode(auditor, ["archive", "reconcile-2026-11-24T11:03:00Z", "archive/operator"])
+    assert not may_decode(auditor, ["archive-of-others"])
     city = person("c", Role.AUDITOR, "city")
     assert city.posts[0].city
     assert may_decode(city, [ours, theirs, ""])

@@ -188,6 +188,32 @@ async def test_the_list_names_a_case_whose_workflow_tasks_fail_although_nobody_a
         assert found["error"] == "NonDeterministicError"
 
 
+@workflow.defn(name=names.RECONCILE, sandboxed=False)
+class BrokenReconcile:
+    """A version of the comparison whose workflow tasks fail."""
+
+    @workflow.run
+    async def run(self, request: dict[str, Any]) -> None:
+        del request
+        raise ValueError("演练")
+
+
+async def test_a_workflow_that_keeps_the_house_in_order_is_told_when_its_tasks_fail(house: House) -> None:
+    client, queue = house.doors.cases.client, house.doors.cases.task_queue
+    await house.stop_worker()
+    workflow_id = f"reconcile-{uuid.uuid4()}"
+    run = await client.start_workflow(names.RECONCILE, {}, id=workflow_id, task_queue=queue)
+    async with Worker(client, task_queue=queue, workflows=[BrokenReconcile]):
+
+        async def found() -> list[Found]:
+            return [each for each in await told(house) if workflow_id in each["cause"]]
+
+        (one,) = await house.until(found)
+        assert (one["kind"], one["case_id"], one["error"]) == ("workflow_task", "", "演练")
+        assert "工作进程日志" in one["advice"]
+    await run.terminate()
+
+
 # --- a key that is missing ---------------------------------------------------------------------------------
 
 
