@@ -11,6 +11,7 @@ from temporalio.api.history.v1 import History
 
 from domain import audit
 from domain.case import CaseId, Value
+from domain.district import Terms
 from domain.errors import ArchiveConflict, DomainError
 from domain.events import Entry
 from domain.ports import Archivable, Archive, ArchivedRun, Executions, Kept, Manifest, RunHistory, ToArchive
@@ -172,6 +173,11 @@ async def read_ledger(archive: Archive, manifest: Manifest) -> list[tuple[str, s
     lines = gzip.decompress(await verified(archive, manifest.ledger)).decode().splitlines()
     read = [json.loads(line) for line in lines]
     return [(each["entry"], each["hash"]) for each in read]
+
+
+async def read_terms(archive: Archive, manifest: Manifest) -> Terms:
+    """Return the terms that the case was opened under; see `verified`."""
+    return Terms.model_validate_json(gzip.decompress(await verified(archive, manifest.terms[0])))
 
 
 async def read_history(archive: Archive, run: ArchivedRun) -> History:

@@ -88,7 +88,7 @@ def stuck(
         out.print("没有受阻的事项。")
         return
     for each in items:
-        where = f"案件 {each['case_id']}" if each["case_id"] else "全部案件"
+        where = f"案件 {each['case_id']}" if each["case_id"] else "全局"
         notice = f"(通知编号 {each['notice_id']})" if each["kind"] == "notice" else ""
         since = f",自 {_local(each['since'])}" if each["since"] else ""
         tried = f",已试 {each['attempts']} 次" if each["attempts"] else ""
@@ -312,14 +312,11 @@ def _show_ledger(ledger: list[dict[str, str]]) -> None:
     if not ledger:
         out.print("案件尚未归档(未办结),归档中只有先行结束的运行:")
         return
-    table = _table("条", "时间", "事项", "办理人", "哈希")
     for line in ledger:
         entry = json.loads(line["entry"])
-        by = (entry.get("by") or {}).get("name", "时钟")
-        table.add_row(
-            str(entry["sequence"]), _local(entry["at"]), entry["event"]["kind"], by, line["hash"][:12]
-        )
-    out.print(table)
+        by = (entry.get("by") or {}).get("name", "系统时钟")
+        head = f"{entry['sequence']:>3}  {_local(entry['at'])}  {by}:{line['text']}"
+        out.print(Text(f"{head}  {line['hash'][:12]}", overflow="fold"))
 
 
 def _save(url: str, case_id: str, found: dict[str, Any], folder: Path) -> None:
@@ -327,7 +324,8 @@ def _save(url: str, case_id: str, found: dict[str, Any], folder: Path) -> None:
     if found["manifest"]:
         manifest = json.dumps(found["manifest"], ensure_ascii=False, indent=1)
         (folder / "manifest.json").write_text(manifest, "utf-8")
-        ledger = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found["ledger"])
+        lines = [{"entry": line["entry"], "hash": line["hash"]} for line in found["ledger"]]
+        ledger = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (folder / "ledger.jsonl").write_text(ledger, "utf-8")
     for run in found["runs"]:
         history = json.dumps(_history(url, case_id, run["run_id"]), ensure_ascii=False, indent=1)

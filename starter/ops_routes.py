@@ -9,13 +9,22 @@ from google.protobuf.json_format import MessageToJson
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from activities.archive import read_history, read_ledger, read_manifest, verify, verify_run
+from activities.archive import (
+    read_history,
+    read_ledger,
+    read_manifest,
+    read_terms,
+    verify,
+    verify_run,
+)
 from adapters.archive import open_archive
 from adapters.store import Answer
 from adapters.upkeep import ArchivedVersion
+from domain import words
 from domain.case import CaseId, Role
 from domain.district import Person
 from domain.errors import DomainError, Forbidden
+from domain.events import Entry
 from domain.ports import Archive, ArchivedRun, Manifest
 from starter.api import API, Doors, Key, OurDoors, Reader, _digest, _json, _replayed, _visible, identify
 from starter.api import router as cases_router
@@ -449,7 +458,7 @@ class CaseArchiveView(BaseModel):
     versions: list[ArchivedView]
     runs: Annotated[list[ArchivedRunView], Field(description="已归档的运行,含案件办结之前结束的")]
     manifest: Annotated[Manifest | None, Field(description="最新版本的清单,从归档读出")]
-    ledger: Annotated[list[dict[str, str]], Field(description="最新版本的台账,从归档读出")]
+    ledger: Annotated[list[dict[str, str]], Field(description="最新版本的台账,从归档读出;text 为一句话说明")]
     problem: Annotated[str | None, Field(description="逐一校验的结果;null 表示无误或未校验")]
 
 
@@ -488,12 +497,12 @@ async def case_archive(
         return found
     manifest = await _reading(read_manifest(archive, versions[-1].manifest))
     ledger = await _reading(read_ledger(archive, manifest))
-    return found.model_copy(
-        update={
-            "manifest": manifest,
-            "ledger": [{"entry": text, "hash": hash_} for text, hash_ in ledger],
-        }
-    )
+    terms = await _reading(read_terms(archive, manifest))
+    told = [
+        {"entry": text, "hash": hash_, "text": words.sentence(Entry.model_validate_json(text), terms)}
+        for text, hash_ in ledger
+    ]
+    return found.model_copy(update={"manifest": manifest, "ledger": told})
 
 
 @router.get("/archive/runs", summary="已归档的运行", tags=["归档"])
