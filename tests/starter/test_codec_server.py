@@ -133,7 +133,7 @@ async def test_an_auditor_reads_a_case_and_leaves_an_entry(
     assert response.headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in response.headers
     assert CALL["description"] in texts(response)
-    assert "等待下一时限" in texts(response)
+    assert "设定时的下一时限" in texts(response)
     (entry,) = await entries(sealed_house)
     assert entry["person"] == "auditor"
     assert entry["workflows"] == [f"case/{case_id}"]
