@@ -76,12 +76,14 @@ class LatestAnchor:
 
     Attributes:
         day: of the newest, in Asia/Shanghai; None when there is none.
+        at: when the newest was made.
         key_id: of the key that signed it.
         first_call: when the district's first call was taken; None when there is none.
     """
 
     district: str
     day: date | None
+    at: datetime | None
     key_id: str | None
     first_call: datetime | None
 
@@ -384,7 +386,7 @@ class UpkeepStore(LedgerStore):
     async def latest_anchors(self) -> list[LatestAnchor]:
         """Return how far each loaded district's anchors have come, by district."""
         newest = select(AnchorRow.district, func.max(AnchorRow.number)).group_by(AnchorRow.district)
-        anchors = select(AnchorRow.district, AnchorRow.day, AnchorRow.key_id).where(
+        anchors = select(AnchorRow.district, AnchorRow.day, AnchorRow.key_id, AnchorRow.document).where(
             tuple_(AnchorRow.district, AnchorRow.number).in_(newest)
         )
         calls = select(IntakeRow.district, func.min(IntakeRow.called_at)).group_by(IntakeRow.district)
@@ -396,6 +398,7 @@ class UpkeepStore(LedgerStore):
             LatestAnchor(
                 district=code,
                 day=anchored[code].day if code in anchored else None,
+                at=_made_at(anchored[code].document) if code in anchored else None,
                 key_id=anchored[code].key_id if code in anchored else None,
                 first_call=first_calls.get(code),
             )
@@ -566,6 +569,14 @@ class UpkeepStore(LedgerStore):
             )
             for row in rows
         ]
+
+
+def _made_at(document: str) -> datetime | None:
+    """Return when an anchor says it was made; whether it says the truth is for the auditor to find out."""
+    try:
+        return datetime.fromisoformat(json.loads(document)["at"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 _ARCHIVED = exists().where(ArchivedRow.case_id == CaseRow.case_id, ArchivedRow.entries >= CaseRow.sequence)

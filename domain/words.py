@@ -431,8 +431,8 @@ def alarm(due: datetime, acting: Sequence[Clock], terms: Terms) -> str:
     return f"设定时的下一时限:{limit} 截止 {local(due)}"
 
 
-_LONGEST_SUMMARY = 40
-"""Temporal keeps summaries of up to 400 bytes; encrypted, forty characters and what stands around them are within."""
+_LONGEST_SUMMARY = 24
+"""Temporal keeps summaries of up to 400 bytes; the Temporal UI shows ten characters in a row and more on request, and a history pays for each."""
 
 
 def recorded(entries: Sequence[Entry], terms: Terms) -> str:

@@ -25,7 +25,7 @@ from starter.stack import StackError, temporal_binary
 _MARGIN = 4
 """The archive is behind when a quarter of the retention has passed; four rounds of it must fit in."""
 _ANCHORED_BY = timedelta(hours=2)
-"""After midnight: the nightly anchor begins at ten past, and gets time for its retries."""
+"""After midnight: a day's first anchor, which is always made, begins at ten past and gets time for its retries."""
 
 
 def status_of(findings: Sequence[Finding]) -> int:
@@ -163,10 +163,16 @@ def anchor_finding(latest: Sequence[LatestAnchor], key_id: str | None, now: date
             "可立即执行 shaodao audit anchor。"
         )
         return Finding(subject, ok=False, detail=f"{';'.join(late)}。{remedy}")
-    told = "、".join(f"{each.district} {each.day or '尚无(每日零时十分一次)'}" for each in latest)
+    told = "、".join(f"{each.district} {_newest(each)}" for each in latest)
     strange = sorted({each.key_id for each in latest if key_id and each.key_id and each.key_id != key_id})
     other = f";签名密钥与现设的不同:{'、'.join(strange)}" if strange else ""
     return Finding(subject, ok=True, detail=f"最近一次:{told or '尚无区(市)'}{other}。")
+
+
+def _newest(latest: LatestAnchor) -> str:
+    if latest.day is None:
+        return "尚无(每日零时十分起)"
+    return local(latest.at) if latest.at else str(latest.day)
 
 
 def _is_late(latest: LatestAnchor, due: date) -> bool:

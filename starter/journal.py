@@ -25,7 +25,7 @@ _ARGUMENTS = {
     "before_deploy": "退回到版本 {} 之前",
     "to_event": "退回到历史事件 {} 之前",
 }
-_FLAGS = {"from_ledger": "按台账继续", "restart_many": "缺失很多时也恢复"}
+_FLAGS = {"from_ledger": "按台账继续", "despite_anchor": "不顾锚定与归档", "restart_many": "缺失很多时也恢复"}
 
 
 def paragraphs(lines: Iterable[Line]) -> Iterator[tuple[str, list[str]]]:

@@ -110,7 +110,9 @@ class Operations:
             return [findings.troubled(each) for each in troubles]
         if await self._store.open_among([case_id]) and await self._store.is_started(case_id):
             gone = await self._executions.gone(case_id)
-            if gone is not None and await self._store.open_among([case_id]):  # it may have ended in between
+            rewritten = difference is not None and difference.kind == "ledger_rewritten"
+            # It may have ended in between; and from a ledger that is contradicted no plain reset brings it back.
+            if gone is not None and not rewritten and await self._store.open_among([case_id]):
                 return [findings.gone(gone)]
             if gone is None and difference is not None and difference.kind == "missing":
                 return []  # it has been let go on since

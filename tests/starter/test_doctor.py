@@ -151,12 +151,18 @@ async def test_a_key_that_open_cases_need_and_that_is_not_here_is_named(
 def latest(day: str | None, *, first: datetime | None = None, key: str | None = "k") -> LatestAnchor:
     """Return how far a district's anchors have come."""
     return LatestAnchor(
-        district="sample", day=date.fromisoformat(day) if day else None, key_id=key, first_call=first
+        district="sample",
+        day=date.fromisoformat(day) if day else None,
+        at=datetime.fromisoformat(f"{day}T00:10:00+08:00") if day else None,
+        key_id=key,
+        first_call=first,
     )
 
 
 def test_an_anchor_is_late_once_the_night_of_its_day_has_passed() -> None:
-    assert anchor_finding([latest("2026-11-24")], "k", EARLY).ok
+    today = anchor_finding([latest("2026-11-24")], "k", EARLY)
+    assert today.ok
+    assert "sample 11月24日 00:10" in today.detail
     behind = anchor_finding([latest("2026-11-23")], "k", EARLY)
     assert not behind.ok
     assert "最近一次为 2026-11-23" in behind.detail
@@ -187,6 +193,7 @@ async def test_the_newest_anchor_of_each_district_is_found(store: Store) -> None
         await store.add_anchor("sample", datetime(2026, 11, day, 4, tzinfo=UTC), key)
     found = {each.district: each for each in await store.latest_anchors()}
     assert found["sample"].day == date(2026, 11, 2)
+    assert found["sample"].at == datetime(2026, 11, 2, 4, tzinfo=UTC)
     assert found["sample"].key_id == key.public.id
     assert (found["other"].day, found["other"].first_call) == (None, None)
 
