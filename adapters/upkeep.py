@@ -3,20 +3,35 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Select, delete, exists, false, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from adapters.database import Database
 from adapters.journals import append_row
 from adapters.ledger import LedgerStore, notice_row
 from adapters.tables import (
+    AnchorRow,
     ArchivedRow,
     ArchivedRunRow,
     ArchiveFailureRow,
     CaseRow,
+    DistrictRow,
     IntakeRow,
     LedgerRow,
     NoticeRow,
@@ -53,6 +68,24 @@ class ArchivedVersion:
     runs: int
     complete: bool
     manifest: Kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestAnchor:
+    """How far a district's anchors have come.
+
+    Attributes:
+        day: of the newest, in Asia/Shanghai; None when there is none.
+        at: when the newest was made.
+        key_id: of the key that signed it.
+        first_call: when the district's first call was taken; None when there is none.
+    """
+
+    district: str
+    day: date | None
+    at: datetime | None
+    key_id: str | None
+    first_call: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +257,28 @@ class UpkeepStore(LedgerStore):
             query = query.where(ArchivedRow.district == district)
         return await self._archived(query.order_by(ArchivedRow.case_id, ArchivedRow.entries).limit(limit))
 
+    async def runs_page(
+        self, *, district: str | None, case_id: CaseId | None = None, after: str = "", limit: int
+    ) -> list[tuple[CaseId, ArchivedRun]]:
+        """Return runs in the archive, of open cases too, in the order of their ids: Temporal's begin with the time."""
+        query = (
+            select(ArchivedRunRow.case_id, ArchivedRunRow.document)
+            .join(IntakeRow, IntakeRow.case_id == ArchivedRunRow.case_id)
+            .where(ArchivedRunRow.run_id > after, _in(IntakeRow.district, district))
+            .order_by(ArchivedRunRow.run_id)
+            .limit(limit)
+        )
+        if case_id is not None:
+            query = query.where(ArchivedRunRow.case_id == case_id)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [(CaseId(row.case_id), ArchivedRun.model_validate_json(row.document)) for row in rows]
+
+    async def newest_archived(self) -> ArchivedVersion | None:
+        """Return what was archived last; None when nothing was."""
+        found = await self._archived(select(ArchivedRow).order_by(ArchivedRow.at.desc()).limit(1))
+        return found[0] if found else None
+
     async def _archived(self, query: Select[Any]) -> list[ArchivedVersion]:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
@@ -245,6 +300,16 @@ class UpkeepStore(LedgerStore):
     async def open_cases(self) -> list[KnownCase]:
         """Return every open case."""
         return await self._known(CaseRow.settled_at.is_(None))
+
+    async def open_among(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
+        """Return those of these cases that are open."""
+        found = set[CaseId]()
+        async with self._database.read() as connection:
+            for first in range(0, len(case_ids), _AT_ONCE):
+                some = case_ids[first : first + _AT_ONCE]
+                query = select(CaseRow.case_id).where(CaseRow.case_id.in_(some), CaseRow.settled_at.is_(None))
+                found |= {CaseId(case_id) for case_id in (await connection.execute(query)).scalars()}
+        return [case_id for case_id in case_ids if case_id in found]
 
     async def known_case(self, case_id: CaseId) -> KnownCase | None:
         """Return the case as it is now; None for one that was never taken."""
@@ -317,6 +382,28 @@ class UpkeepStore(LedgerStore):
         async with self._database.read() as connection:
             document = (await connection.execute(query)).scalar_one_or_none()
         return Reconciliation.model_validate_json(document) if document else None
+
+    async def latest_anchors(self) -> list[LatestAnchor]:
+        """Return how far each loaded district's anchors have come, by district."""
+        newest = select(AnchorRow.district, func.max(AnchorRow.number)).group_by(AnchorRow.district)
+        anchors = select(AnchorRow.district, AnchorRow.day, AnchorRow.key_id, AnchorRow.document).where(
+            tuple_(AnchorRow.district, AnchorRow.number).in_(newest)
+        )
+        calls = select(IntakeRow.district, func.min(IntakeRow.called_at)).group_by(IntakeRow.district)
+        async with self._database.read() as connection:
+            districts = (await connection.execute(select(DistrictRow.code))).scalars().all()
+            anchored = {row.district: row for row in await connection.execute(anchors)}
+            first_calls = {row[0]: row[1] for row in await connection.execute(calls)}
+        return [
+            LatestAnchor(
+                district=code,
+                day=anchored[code].day if code in anchored else None,
+                at=_made_at(anchored[code].document) if code in anchored else None,
+                key_id=anchored[code].key_id if code in anchored else None,
+                first_call=first_calls.get(code),
+            )
+            for code in sorted(districts)
+        ]
 
     # --- trouble -------------------------------------------------------------------------------------------
 
@@ -482,6 +569,14 @@ class UpkeepStore(LedgerStore):
             )
             for row in rows
         ]
+
+
+def _made_at(document: str) -> datetime | None:
+    """Return when an anchor says it was made; whether it says the truth is for the auditor to find out."""
+    try:
+        return datetime.fromisoformat(json.loads(document)["at"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 _ARCHIVED = exists().where(ArchivedRow.case_id == CaseRow.case_id, ArchivedRow.entries >= CaseRow.sequence)

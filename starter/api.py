@@ -57,6 +57,7 @@ from starter.bodies import (
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory, TokenInvalid, read
 from starter.limits import BodyLimit, RequestLog
+from starter.operations import journaled
 from starter.problems import Problem, case_not_found, unauthenticated
 from starter.relay import Relay
 
@@ -551,24 +552,27 @@ async def adopt(body: AdoptionBody, doors: OurDoors, person: Reader, key: Key = 
     actor, district = person.actor(), district_of(doors, person, body.district)
     access.require_may_adopt(actor, district.code)
     now, newer, scoped = _now(), district.terms(), _scoped(person, key)
-    taken = 0
-    for case_id in await doors.store.running(district.code):
-        held = await doors.store.terms_of(case_id)
-        if held.adopting(newer, body.scope) == held:
-            continue
-        update_id = hashlib.sha256(f"{scoped}\n{case_id}".encode()).hexdigest()
-        command = AdoptTerms(
-            by=actor, key=update_id, scope=body.scope, terms=newer, reason=body.reason, body_digest=digest
-        )
-        await doors.store.defer_act(
-            case_id,
-            command.act.value,
-            command.model_dump_json(),
-            update_id=update_id,
-            person=person.id,
-            at=now,
-        )
-        taken += 1
+    arguments = {"scope": body.scope, "reason": body.reason}
+    async with journaled(doors.store, person, district.code, "adopt_terms", arguments) as told:
+        taken = 0
+        for case_id in await doors.store.running(district.code):
+            held = await doors.store.terms_of(case_id)
+            if held.adopting(newer, body.scope) == held:
+                continue
+            update_id = hashlib.sha256(f"{scoped}\n{case_id}".encode()).hexdigest()
+            command = AdoptTerms(
+                by=actor, key=update_id, scope=body.scope, terms=newer, reason=body.reason, body_digest=digest
+            )
+            await doors.store.defer_act(
+                case_id,
+                command.act.value,
+                command.model_dump_json(),
+                update_id=update_id,
+                person=person.id,
+                at=now,
+            )
+            taken += 1
+        told.append(f"{taken} 件在办案件,政策 {newer.policy.version},日历 {newer.calendar.version}")
     doors.relay.kick()
     view = views.AdoptionView(
         district=district.code,
