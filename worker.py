@@ -1,6 +1,7 @@
 """The worker: settings → adapters → activities → Worker. No rules in here."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 import uvloop
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
@@ -111,14 +113,22 @@ async def main() -> None:
     """Run until SIGINT or SIGTERM, then let what is under way finish."""
     gc.freeze()  # what was imported stays: looking through it for garbage again and again costs a twentieth
     gc.set_threshold(_GARBAGE_AFTER)
+    stop = asyncio.Event()  # first of all: as number 1 of a container, a signal that nobody handles is lost
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = Settings()
     configure_logging()
     store = Store(settings.database_url)
-    client = await _connect_patiently()
-    await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    anchors = _anchors(settings, store)
+    client = await _reach_temporal(stop)
+    if client is not None:
+        await _work(client, store, anchors, settings, stop)
+    await store.close()
+
+
+async def _work(
+    client: Client, store: Store, anchors: Anchors | None, settings: Settings, stop: asyncio.Event
+) -> None:
     executions = TemporalExecutions(CaseClient(client, within=settings.temporal_within))
     upkeep = upkeep_activities(store, executions, settings.archive, witnesses_of(settings, store))
     deployment = versions.deployment(settings)
@@ -129,7 +139,7 @@ async def main() -> None:
             client,
             store,
             store,
-            anchors=_anchors(settings, store),
+            anchors=anchors,
             workflow_runner=UnsandboxedWorkflowRunner(),
             upkeep=upkeep,
             deployment=deployment,
@@ -137,7 +147,6 @@ async def main() -> None:
         versions.made_current(client, deployment, wanted=wanted),
     ):
         await stop.wait()
-    await store.close()
 
 
 def _anchors(settings: Settings, store: Store) -> Anchors | None:
@@ -146,14 +155,19 @@ def _anchors(settings: Settings, store: Store) -> Anchors | None:
     return AnchorKeeper(store, SigningKey.load(settings.audit_key.get_secret_value()), settings.anchor_dir)
 
 
-async def _connect_patiently() -> Client:
-    """Wait for Temporal rather than leave: it may come up after us."""
-    while True:
+async def _reach_temporal(stop: asyncio.Event) -> Client | None:
+    """Wait for Temporal and its namespace rather than leave: they may come up after us. None when told to stop."""
+    while not stop.is_set():
         try:
-            return await connect(lazy=False)
-        except RuntimeError:
-            structlog.get_logger().warning("temporal_not_reached")
-            await asyncio.sleep(_RECONNECT_PAUSE)
+            client = await connect(lazy=False)
+            await register_search_attributes(client, names.SEARCH_ATTRIBUTES)
+        except (RuntimeError, RPCError) as error:
+            structlog.get_logger().warning("temporal_not_reached", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _RECONNECT_PAUSE)
+        else:
+            return client
+    return None
 
 
 if __name__ == "__main__":

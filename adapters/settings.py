@@ -23,6 +23,7 @@ class SettingsInvalid(DomainError):
 class Settings(BaseSettings):
     """Everything that an installation may set.
 
+    An empty variable is one that is not set: Compose passes on what nobody filled in as empty text.
     The address of Temporal, its namespace, TLS and API key are the SDK's own TEMPORAL_* settings.
 
     Attributes:
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
         SettingsInvalid: naming every setting that is missing or wrong.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SHAODAO_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SHAODAO_", extra="ignore", env_ignore_empty=True)
 
     database_url: str
     secret: Annotated[SecretStr, Field(min_length=32)]

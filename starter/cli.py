@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,6 +51,8 @@ err = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
 LOCAL = "http://127.0.0.1:8030"
+_ASK_AGAIN = 1.0
+"""Seconds between two attempts to reach a database that is waited for."""
 
 DEFAULT_DISTRICTS = Path(__file__).resolve().parent.parent / "districts"
 
@@ -78,6 +81,7 @@ def main() -> None:
 
 def _explained(error: Exception) -> int:
     """Say what is wrong in Chinese where we know it; else show the error whole."""
+    from adapters.database import StoreUnavailable
     from starter.stack import StackError
 
     show = getattr(error, "show", None)
@@ -86,6 +90,10 @@ def _explained(error: Exception) -> int:
         return 2
     if isinstance(error, StackError):
         err.print(f"[red]{error}[/red]")
+        return 1
+    if isinstance(error, StoreUnavailable):
+        err.print("[red]无法连接数据库:请检查 SHAODAO_DATABASE_URL 和数据库服务。[/red]")
+        err.print(str(error), markup=False)
         return 1
     err.print_exception()
     return 1
@@ -168,13 +176,24 @@ def worker() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    wait: Annotated[int, typer.Option(help="数据库尚未就绪时,最多等待多少秒。", min=0)] = 0,
+) -> None:
     """将数据库升级到当前版本。"""
+    from adapters.database import StoreUnavailable
     from adapters.migrate import current, head, upgrade
     from adapters.settings import Settings
 
     url = Settings().database_url
-    upgrade(url)
+    give_up = time.monotonic() + wait
+    while True:
+        try:
+            upgrade(url)
+            break
+        except StoreUnavailable:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(_ASK_AGAIN)
     out.print(f"数据库版本:{current(url)}(最新:{head()})")
 
 

@@ -6,6 +6,7 @@ import ctypes
 import signal
 import socket
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -29,14 +30,14 @@ class StackError(Exception):
 
 
 def temporal_binary(named: str | None = None) -> Path:
-    """Return the Temporal program: the one that is named, else the one installed beside Python.
+    """Return the Temporal program: the one that is named, else the one that was installed with us.
 
     Never let the SDK download one: where our users are, networks are closed.
 
     Raises:
         StackError: it is not there.
     """
-    path = Path(named) if named else Path(sys.executable).parent / "temporal"
+    path = Path(named) if named else Path(sysconfig.get_path("scripts")) / "temporal"
     if not path.is_file():
         remedy = "请检查 SHAODAO_TEMPORAL_BINARY。" if named else "请重新安装依赖(make clean 后再执行 make)。"
         raise StackError(f"找不到 Temporal 程序:{path}。{remedy}")

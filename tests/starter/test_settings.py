@@ -52,3 +52,15 @@ def test_a_file_that_is_away_or_no_toml_is_named(
         file.write_text(content)
     monkeypatch.setenv("SHAODAO_CONFIG", str(file))
     assert "SHAODAO_CONFIG" in refusal()
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", "sqlite://")
+    monkeypatch.setenv("SHAODAO_SECRET", "")
+    assert "SHAODAO_SECRET" in refusal()
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
+    for name in ("AUDIT_KEY", "PAYLOAD_KEYS", "ANCHOR_DIR", "ARCHIVE", "BUILD_ID"):
+        monkeypatch.setenv(f"SHAODAO_{name}", "")
+    settings = Settings()
+    assert (settings.audit_key, settings.payload_keys, settings.anchor_dir) == (None, None, None)
+    assert (settings.archive, settings.build_id) == (None, None)
