@@ -1,6 +1,7 @@
 """The product as its users meet it: the command line, the pages in a real browser, the Temporal UI."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Error, Page, async_playwright
 
 from adapters.migrate import head
 from starter.demo import Player, stories
@@ -337,8 +338,12 @@ async def _let_the_ui_decrypt(stack: Stack, page: Page) -> None:
 
 
 async def _everything_on(page: Page) -> str:
-    """Return the text of the page and of the frames in which the UI shows Markdown."""
-    return "\n".join([await frame.locator("body").inner_text() for frame in page.frames])
+    """Return the text of the page and of the frames in which the UI shows Markdown; it puts new ones in their place."""
+    texts = []
+    for frame in page.frames:
+        with contextlib.suppress(Error):  # this one is gone already
+            texts.append(await frame.locator("body").inner_text())
+    return "\n".join(texts)
 
 
 async def _move(page: Page, column: str, how: str) -> None:
