@@ -30,7 +30,8 @@ from adapters.settings import Settings
 from adapters.signing import SigningKey
 from adapters.store import Store
 from adapters.temporal import connect, register_search_attributes
-from domain.ports import Anchors, Ledger, Outbox
+from adapters.witnesses import LedgerWitnesses, witnesses_of
+from domain.ports import Anchors, Ledger, Outbox, Witnesses
 from starter import versions
 from starter.case_client import CaseClient
 from starter.executions import TemporalExecutions
@@ -93,10 +94,15 @@ def create_worker(
 
 
 def upkeep_activities(
-    store: Store, executions: TemporalExecutions, archive: str | None
+    store: Store, executions: TemporalExecutions, archive: str | None, witnesses: Witnesses | None = None
 ) -> list[Callable[..., Any]]:
-    """Wire what the schedules call."""
-    reconciling = ReconcileActivities(store, executions, lambda: datetime.now(UTC))
+    """Wire what the schedules call.
+
+    Args:
+        witnesses: what ledgers are held against before a case goes on from one; the database's anchors by default.
+    """
+    witnesses = witnesses or LedgerWitnesses(store)
+    reconciling = ReconcileActivities(store, executions, witnesses, lambda: datetime.now(UTC))
     if archive is None:
         return [reconciling.reconcile]
     archiving = ArchiveActivities(open_archive(archive), store, executions, lambda: datetime.now(UTC))
@@ -124,7 +130,7 @@ async def _work(
     client: Client, store: Store, anchors: Anchors | None, settings: Settings, stop: asyncio.Event
 ) -> None:
     executions = TemporalExecutions(CaseClient(client, within=settings.temporal_within))
-    upkeep = upkeep_activities(store, executions, settings.archive)
+    upkeep = upkeep_activities(store, executions, settings.archive, witnesses_of(settings, store))
     deployment = versions.deployment(settings)
     await ensure_schedules(client, settings)
     wanted = settings.worker_versioning == "current"

@@ -35,7 +35,7 @@ class AnchorActivities:
 
     @activity.defn(name="anchor")
     async def anchor(self, district: str) -> Anchored:
-        """Make the day's anchor, unless it is there, and publish it; a case that is missing is logged as an error."""
+        """Make an anchor, unless nothing has moved, and publish it; what contradicts older ones is logged as an error."""
         anchored = await self._anchors.anchor(district, self._now())
         if anchored.contradicted:
             activity.logger.error("anchor_contradicted %s", list(anchored.contradicted))

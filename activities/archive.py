@@ -11,6 +11,7 @@ from temporalio.api.history.v1 import History
 
 from domain import audit
 from domain.case import CaseId, Value
+from domain.district import Terms
 from domain.errors import ArchiveConflict, DomainError
 from domain.events import Entry
 from domain.ports import Archivable, Archive, ArchivedRun, Executions, Kept, Manifest, RunHistory, ToArchive
@@ -174,6 +175,11 @@ async def read_ledger(archive: Archive, manifest: Manifest) -> list[tuple[str, s
     return [(each["entry"], each["hash"]) for each in read]
 
 
+async def read_terms(archive: Archive, manifest: Manifest) -> Terms:
+    """Return the terms that the case was opened under; see `verified`."""
+    return Terms.model_validate_json(gzip.decompress(await verified(archive, manifest.terms[0])))
+
+
 async def read_history(archive: Archive, run: ArchivedRun) -> History:
     """Return a run's history as Temporal had it; see `verified`."""
     return History.FromString(gzip.decompress(await verified(archive, run.kept)))
@@ -195,9 +201,14 @@ async def verify(archive: Archive, kept: Kept) -> Manifest:
     for terms in manifest.terms:
         await verified(archive, terms)
     for run in manifest.runs:
-        if len((await read_history(archive, run)).events) != run.events:
-            raise ArchiveConflict("archive_damaged", f"归档的运行历史与清单不符:{run.kept.location}。")
+        await verify_run(archive, run)
     return manifest
+
+
+async def verify_run(archive: Archive, run: ArchivedRun) -> None:
+    """Read a run and say nothing if it is there and as it was written; raises as `verify` does."""
+    if len((await read_history(archive, run)).events) != run.events:
+        raise ArchiveConflict("archive_damaged", f"归档的运行历史与登记的不符:{run.kept.location}。")
 
 
 def check_ledger(ledger: Sequence[tuple[str, str]]) -> None:

@@ -1,16 +1,25 @@
 """Comparing the open cases of SQL with the workflows that run."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from temporalio import activity
 
 from domain.case import CaseId, Value
-from domain.errors import DomainError
-from domain.ports import CaseStart, Difference, Executions, KnownCase, Reconcilable, Reconciliation
-from domain.restart import from_ledger
+from domain.errors import DomainError, LedgerConflict
+from domain.ports import (
+    CaseStart,
+    Difference,
+    Executions,
+    KnownCase,
+    KnownHead,
+    Reconcilable,
+    Reconciliation,
+    Witnesses,
+)
+from domain.restart import from_ledger, require_extends
 
 _AT_ONCE = 8
 _FINISHING = timedelta(minutes=5)
@@ -42,14 +51,21 @@ class Reconciled(Value):
 class ReconcileActivities:
     """Finds cases that SQL says are open and nobody works on, and lets them go on. Tells of everything else."""
 
-    def __init__(self, store: Reconcilable, executions: Executions, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Reconcilable,
+        executions: Executions,
+        witnesses: Witnesses,
+        now: Callable[[], datetime],
+    ) -> None:
         self._store = store
         self._executions = executions
+        self._witnesses = witnesses
         self._now = now
 
     @activity.defn(name="reconcile")
     async def reconcile(self, request: ReconcileRequest) -> Reconciled:
-        """Compare, restart what is missing, keep the report.
+        """Compare, restart what is missing and whose ledger nothing contradicts, keep the report.
 
         Each case is judged by what Temporal says of that very case; lists only tell where to look.
         """
@@ -61,7 +77,8 @@ class ReconcileActivities:
         lost = [each for each in missing if each.kind == "missing"]
         held = len(lost) > max(_FEW, len(open_) // _SHARE) and not request.restart_many
         if not held:
-            begun = await self._each([self._begin(each) for each in missing])
+            known = await self._known([each.case_id for each in lost])
+            begun = await self._each([self._begin(each, known) for each in missing])
             found = [each for each in found if each not in missing] + begun
         found += await self._strays({case.case_id for case in open_})
         report = Reconciliation(
@@ -121,13 +138,34 @@ class ReconcileActivities:
             return _of(case, "stage_differs", f"读模型为 {known.stage},办理流程为 {state.stage.value}。")
         return None
 
-    async def _begin(self, missing: Difference) -> Difference:
+    async def _known(self, lost: Sequence[CaseId]) -> "Known":
+        """Ask anchors and archive about the cases that are to go on; what they do not answer is why none does."""
+        if not lost:
+            return {}
         try:
-            return missing.model_copy(update={"done": await self._started(missing)})
+            return await self._witnesses.known_heads(lost)
         except Exception as error:
-            return missing.model_copy(update={"detail": f"{missing.detail}未能恢复:{_told(error)}"})
+            return error
 
-    async def _started(self, missing: Difference) -> str:
+    async def _begin(self, missing: Difference, known: "Known") -> Difference:
+        try:
+            return missing.model_copy(update={"done": await self._started(missing, known)})
+        except LedgerConflict as conflict:
+            if conflict.code != "ledger_rewritten":
+                return _not_begun(missing, conflict)
+            await self._store.alarm(
+                missing.case_id,
+                district=missing.district,
+                reason=conflict.code,
+                title="台账与锚定或归档不符,案件未恢复",
+                text=f"{missing.detail}{conflict.detail}",
+                at=self._now(),
+            )
+            return missing.model_copy(update={"kind": conflict.code, "detail": conflict.detail})
+        except Exception as error:
+            return _not_begun(missing, error)
+
+    async def _started(self, missing: Difference, known: "Known") -> str:
         start = await self._store.start_of(missing.case_id)
         if start is None:
             msg = "intake row is missing"
@@ -136,7 +174,10 @@ class ReconcileActivities:
             await self._executions.start(start)
             await self._store.started(missing.case_id, self._now())
             return "started"
-        repeated = await restart(self._store, self._executions, start, self._now())
+        if isinstance(known, Exception):
+            raise known
+        heads = known.get(missing.case_id, ())
+        repeated = await restart(self._store, self._executions, start, self._now(), known=heads)
         return f"restarted, {repeated} acts to repeat" if repeated else "restarted"
 
     async def _strays(self, open_: set[str]) -> list[Difference]:
@@ -161,17 +202,28 @@ class ReconcileActivities:
         return _of(case, "stray", "案件已结束,而办理流程仍在运行。")
 
 
-async def restart(store: Reconcilable, executions: Executions, start: CaseStart, now: datetime) -> int:
+async def restart(
+    store: Reconcilable,
+    executions: Executions,
+    start: CaseStart,
+    now: datetime,
+    *,
+    known: Iterable[KnownHead],
+) -> int:
     """Let a case whose run is gone go on from its ledger; return how many accepted acts are to be repeated.
 
     What the last run had accepted, and what never reached the ledger, is handed to the relay first: it asks the new
     run for it, or tells the person who did it. Whatever happens in between, doing all of this again is safe.
 
+    Args:
+        known: what anchors and archive hold of the case; its ledger must go on from each of them.
+
     Raises:
-        LedgerConflict: `broken_chain`: nothing may be built on this ledger; nothing was done.
+        LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing may be built on this ledger; nothing was done.
     """
     case_id = start.opened.case_id
     entries = await store.entries(case_id)
+    require_extends(start, entries, known)
     accepted = await executions.accepted(case_id)
     going_on = from_ledger(start, entries, {command.key: command.body_digest for command in accepted})
     recorded = {entry.key for entry in entries}
@@ -191,6 +243,7 @@ async def restart(store: Reconcilable, executions: Executions, start: CaseStart,
 
 
 Look: TypeAlias = Coroutine[None, None, Difference | None]
+Known: TypeAlias = Mapping[CaseId, Sequence[KnownHead]] | Exception
 _STATUSES = {
     "TERMINATED": "已被终止",
     "FAILED": "已失败",
@@ -201,6 +254,10 @@ _STATUSES = {
 
 def _of(case: KnownCase, kind: str, detail: str) -> Difference:
     return Difference(case_id=case.case_id, district=case.district, kind=kind, detail=detail)
+
+
+def _not_begun(missing: Difference, error: Exception) -> Difference:
+    return missing.model_copy(update={"detail": f"{missing.detail}未能恢复:{_told(error)}"})
 
 
 def _told(error: Exception) -> str:

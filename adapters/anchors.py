@@ -1,5 +1,6 @@
 """Anchors in SQL and as published files; see `domain.anchor`."""
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +11,23 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from adapters.database import Database
+from adapters.journals import JournalStore, journal_heads
 from adapters.signing import PublicKey, SigningKey
 from adapters.tables import AnchorRow, IntakeRow, LedgerRow
-from domain.anchor import Anchor, Head, StoredAnchor, compare_with_ledger, digest, make
+from domain.anchor import (
+    Anchor,
+    Head,
+    StoredAnchor,
+    compare_with_journals,
+    compare_with_ledger,
+    digest,
+    heads_of,
+    make,
+)
 from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
+from domain.journal import JournalHead
 from domain.ports import Anchored
 from domain.verify import Check, Finding
 
@@ -24,8 +36,8 @@ class AnchorInvalid(DomainError):
     """An anchor file cannot be read, or there is none of that day."""
 
 
-class AnchorStore:
-    """The table of anchors, and the ledger's heads."""
+class AnchorStore(JournalStore):
+    """The table of anchors, and the heads of ledger and journals."""
 
     _database: Database
 
@@ -34,19 +46,39 @@ class AnchorStore:
         async with self._database.read() as connection:
             return await connection.run_sync(_anchors, district)
 
+    async def anchored_districts(self) -> list[str]:
+        """Return every district that has an anchor."""
+        query = select(AnchorRow.district).distinct().order_by(AnchorRow.district)
+        async with self._database.read() as connection:
+            return list((await connection.execute(query)).scalars())
+
     async def add_anchor(self, district: str, at: datetime, key: SigningKey) -> tuple[StoredAnchor, bool]:
-        """Anchor the district's chains as they are now; once a day, so that it may be asked for again.
+        """Anchor the district's chains as they are now; when nothing has moved since the day's newest, do nothing.
+
+        Read and made beside the work that goes on, and only then written: nobody waits while it is made.
 
         Returns:
-            The day's anchor, and whether it is new.
+            The newest anchor, and whether it is new.
         """
-        day = at.astimezone(SHANGHAI).date()
-        try:
-            async with self._database.write() as connection:
-                return await connection.run_sync(_add, district, day, at, key)
-        except IntegrityError:  # another worker was faster
-            made = [each for each in await self.anchors(district) if each.day == day]
-            return made[0], False
+        while True:
+            async with self._database.read() as connection:
+                stored, heads, journals = await connection.run_sync(_as_it_stands, district)
+            made = await asyncio.to_thread(_next, district, at, key, stored, heads, journals)
+            if made is None:
+                return stored[-1], False
+            row = {name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}
+            try:
+                async with self._database.write() as connection:
+                    await connection.execute(insert(AnchorRow), [row])
+            except IntegrityError:  # another worker was faster: what it anchored comes before
+                continue
+            return made, True
+
+    async def heads(self, district: str) -> dict[CaseId, Head]:
+        """Return every case's head as the ledger has it now."""
+        async with self._database.read() as connection:
+            found = await connection.run_sync(_heads, district)
+        return {head.case_id: head for head in found}
 
     async def ledger_hashes(self, places: Iterable[str]) -> dict[str, dict[int, str]]:
         """Return the hashes of these cases' entries by case and sequence number, as they stand."""
@@ -97,19 +129,30 @@ def _heads(connection: Connection, district: str) -> list[Head]:
     ]
 
 
-def _add(
-    connection: Connection, district: str, day: date, at: datetime, key: SigningKey
-) -> tuple[StoredAnchor, bool]:
-    stored = _anchors(connection, district)
-    if stored and stored[-1].day >= day:
-        return stored[-1], False
-    before = [Anchor.model_validate_json(each.document) for each in stored]
-    anchor = make(district, _heads(connection, district), before, day=day, at=at, key_id=key.public.id)
-    made = signed(anchor, key)
-    connection.execute(
-        insert(AnchorRow), [{name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}]
+def _as_it_stands(
+    connection: Connection, district: str
+) -> tuple[list[StoredAnchor], list[Head], list[JournalHead]]:
+    return _anchors(connection, district), _heads(connection, district), journal_heads(connection, district)
+
+
+def _next(
+    district: str,
+    at: datetime,
+    key: SigningKey,
+    stored: Sequence[StoredAnchor],
+    heads: Sequence[Head],
+    journals: Sequence[JournalHead],
+) -> StoredAnchor | None:
+    anchor = make(
+        district,
+        heads,
+        _read(stored),
+        day=at.astimezone(SHANGHAI).date(),
+        at=at,
+        key_id=key.public.id,
+        journals=journals,
     )
-    return made, True
+    return signed(anchor, key) if anchor else None
 
 
 def signed(anchor: Anchor, key: SigningKey) -> StoredAnchor:
@@ -132,7 +175,7 @@ def check_signatures(
     """Say which anchors are not signed with one of these keys."""
     findings = []
     for each in anchors:
-        key, row = keys.get(each.key_id), f"第{each.number}号({each.day})"
+        key, row = keys.get(each.key_id), each.row
         if key is None:
             detail = f"签名公钥 {each.key_id} 未提供,签名未核验;请用 --public-key 指定。"
             findings.append(
@@ -170,20 +213,63 @@ def _is_signed(key: PublicKey, anchor: StoredAnchor) -> bool:
 # --- published files ---------------------------------------------------------------------------------------
 
 
-def publish(anchor: StoredAnchor, key: PublicKey, folder: Path) -> Path:
-    """Write the anchor as a file of its own, to be kept where the database's owner cannot reach; return where."""
+def daily_numbers(anchors: Iterable[StoredAnchor]) -> set[int]:
+    """Return the numbers of the daily anchors: the first of each day."""
+    first: dict[date, int] = {}
+    for each in anchors:
+        first[each.day] = min(each.number, first.get(each.day, each.number))
+    return set(first.values())
+
+
+def publish(anchor: StoredAnchor, key: PublicKey, folder: Path, *, daily: bool) -> Path:
+    """Write the anchor as a file of its own, to be kept where the database's owner cannot reach; return where.
+
+    Args:
+        daily: whether it is the first of its day, whose file is named by the day alone.
+
+    Raises:
+        AnchorInvalid: `anchor_changed`: another anchor has been published there. Nothing is written over.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"anchor-{anchor.district}-{anchor.day}.json"
+    name = f"anchor-{anchor.district}-{anchor.day}" + ("" if daily else f"-{anchor.number:06}")
+    path = folder / f"{name}.json"
     content = {
         "document": anchor.document,
         "hash": anchor.hash,
         "signature": anchor.signature,
         "public_key": key.raw.hex(),
     }
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    if path.exists():
+        if path.read_text("utf-8") != text:
+            detail = f"{path} 已发布的是另一内容,未覆盖:数据库中的锚定被改动。请立即报告审计人员。"
+            raise AnchorInvalid("anchor_changed", detail)
+        return path
     unfinished = path.with_suffix(".json.part")
-    unfinished.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    unfinished.write_text(text, "utf-8")
     unfinished.replace(path)
     return path
+
+
+def publish_missing(anchors: Sequence[StoredAnchor], key: PublicKey, folder: Path) -> list[Path]:
+    """Publish every anchor under this key that has no file yet, and the newest again; return where they are.
+
+    One that was made and never published, since the process or the disk gave way, is made up for so.
+
+    Raises:
+        AnchorInvalid: see `publish`; the others are published.
+    """
+    daily, written, differing = daily_numbers(anchors), list[Path](), list[AnchorInvalid]()
+    for each in anchors:
+        if each.key_id != key.id:
+            continue
+        try:
+            written.append(publish(each, key, folder, daily=each.number in daily))
+        except AnchorInvalid as changed:
+            differing.append(changed)
+    if differing:
+        raise differing[0]
+    return written
 
 
 def read_published(folder: Path) -> tuple[dict[str, list[StoredAnchor]], dict[str, PublicKey]]:
@@ -224,18 +310,24 @@ class AnchorKeeper:
         self._folder = folder
 
     async def anchor(self, district: str, at: datetime) -> Anchored:
-        """Make today's anchor, unless it is there, and publish it."""
-        stored, is_new = await self._store.add_anchor(district, at, self._key)
-        anchor = Anchor.model_validate_json(stored.document)
-        if self._folder is not None and stored.key_id == self._key.public.id:
-            publish(stored, self._key.public, self._folder)
-        ledger = await self._store.ledger_hashes(
-            head.case_id
-            for each in await self._store.anchors(district)
-            for head in Anchor.model_validate_json(each.document).changed
-        )
-        anchors = [Anchor.model_validate_json(each.document) for each in await self._store.anchors(district)]
-        broken = compare_with_ledger(anchors, ledger)
+        """Anchor, publish what is not published yet, and hold what stands against all anchors.
+
+        The day's first looks at every entry that was ever anchored, the others at the cases that are not as they
+        were: a case's newest head binds what is before it.
+        """
+        made, is_new = await self._store.add_anchor(district, at, self._key)
+        stored = await self._store.anchors(district)
+        contradicted = []
+        if self._folder is not None:
+            try:
+                await asyncio.to_thread(publish_missing, stored, self._key.public, self._folder)
+            except AnchorInvalid as changed:
+                contradicted.append(changed.detail)
+        anchors = await asyncio.to_thread(_read, stored)
+        before = anchors[:-1] if is_new else anchors
+        everything = is_new and made.number in daily_numbers(stored)
+        contradicted += await self._contradicted(district, before, everything=everything)
+        anchor = anchors[-1]
         return Anchored(
             district=district,
             number=anchor.number,
@@ -243,5 +335,25 @@ class AnchorKeeper:
             root=anchor.root,
             chains=anchor.chains,
             is_new=is_new,
-            contradicted=tuple(finding.row for finding in broken),
+            contradicted=tuple(contradicted),
         )
+
+    async def _contradicted(self, district: str, anchors: list[Anchor], *, everything: bool) -> list[str]:
+        anchored = {head.case_id for each in anchors for head in each.changed}
+        if not everything:
+            stands = await self._store.heads(district)
+            known = heads_of(anchors)
+            anchored = {case_id for case_id, head in known.items() if stands.get(case_id) != head}
+        ledger = await self._store.ledger_hashes(anchored)
+        journals = await self._store.journal_hashes(
+            district, (head for each in anchors for head in each.journals)
+        )
+        broken = [
+            *compare_with_ledger(anchors, ledger, cases=anchored),
+            *compare_with_journals(anchors, journals),
+        ]
+        return [finding.row for finding in broken]
+
+
+def _read(stored: Sequence[StoredAnchor]) -> list[Anchor]:
+    return [Anchor.model_validate_json(each.document) for each in stored]

@@ -33,6 +33,8 @@ from adapters.settings import Settings
 
 ENCODING = b"binary/encrypted"
 _VERSION = b"shaodao payload 1"
+_MISSING = re.compile(r"(?:PayloadUnreadable: )?payload_key_missing: 缺少编号为“(.*?)”")
+_STARTED_BY_SCHEDULE = re.compile(r"-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _DISTRICT = re.compile(r"[^/]+/(.+?)(?:-\d{8}-[0-9a-z]+|-\d{4}-\d\d-\d\dT.*)?(?:/.*)?")
 
 
@@ -119,9 +121,19 @@ class EncryptingCodec(PayloadCodec, WithSerializationContext):
         return Payload.FromString(plain)
 
     def _is_ours(self, workflow_id: str) -> bool:
-        """Whether a payload belongs here; a schedule's payloads carry the id that its workflows' ids begin with."""
+        """Whether a payload belongs here.
+
+        What a schedule starts holds payloads of the schedule itself, and the result of the run before it: their ids
+        differ by the moment at their end only.
+        """
         own = self._workflow_id
-        return not own or not workflow_id or own == workflow_id or own.startswith(f"{workflow_id}-")
+        return not own or not workflow_id or own == workflow_id or _series(own) == _series(workflow_id)
+
+
+def missing_key(told: str) -> str | None:
+    """Return which key the text of a failure says is missing; None when it says something else."""
+    found = _MISSING.match(told)
+    return found[1] if found else None
 
 
 def _altered() -> PayloadUnreadable:
@@ -143,6 +155,13 @@ def district_of(workflow_id: str) -> str | None:
     """
     found = _DISTRICT.fullmatch(workflow_id)
     return found[1] if found else None
+
+
+@lru_cache(maxsize=4096)
+def _series(workflow_id: str) -> str:
+    """Return what all workflows that one schedule starts have in common in their ids; else the id as it is."""
+    found = _STARTED_BY_SCHEDULE.search(workflow_id)
+    return workflow_id[: found.start()] if found and found.end() == len(workflow_id) else workflow_id
 
 
 @lru_cache(maxsize=4096)

@@ -113,9 +113,13 @@ class Database:
 
         Taken in order, so that two writers never wait for each other.
         """
+        for case_id in sorted(set(case_ids)):
+            self.lock(connection, case_id)
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Let one writer at a time work on what this name stands for, until its transaction ends."""
         if not self.is_sqlite:
-            for case_id in sorted(set(case_ids)):
-                connection.execute(_LOCK, {"case_id": case_id})
+            connection.execute(_LOCK, {"case_id": name})
 
     @cache  # noqa: B019 - a few statements, as long-lived as the database itself
     def insert_new(self, table: type[Table]) -> Insert:

@@ -1,14 +1,16 @@
-"""The record of every decryption that the codec server did for somebody."""
+"""The record of every decryption that the codec server did for somebody; a hash chain, see `domain.journal`."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from adapters.database import Database
+from adapters.journals import append_row
 from adapters.tables import DecodingRow
+from domain.journal import Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,9 @@ class DecodingStore:
         for name in ("workflows", "keys"):
             row[name] = json.dumps(row[name], ensure_ascii=False)
         async with self._database.write() as connection:
-            await connection.execute(insert(DecodingRow).values(**row))
+            await connection.run_sync(
+                lambda joined: append_row(self._database, joined, Journal.DECODINGS, row)
+            )
 
     async def decodings(
         self, *, district: str | None, before: int | None, limit: int

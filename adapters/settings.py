@@ -40,7 +40,8 @@ class Settings(BaseSettings):
         worker_versioning: `off`; `on` (versions are switched by the operator); or `current` (a starting worker makes
             its own version the current one: for one machine).
         audit_key: signs audit bundles and anchors: a PEM file (Ed25519), or its text.
-        anchor_dir: where daily anchors are published as files; None for the table alone.
+        anchor_dir: where anchors are published as files; None for the table alone.
+        anchor_every: how often each district is anchored, in minutes; a day at most.
 
     Raises:
         SettingsInvalid: naming every setting that is missing or wrong.
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     worker_versioning: Literal["off", "on", "current"] = "off"
     audit_key: SecretStr | None = None
     anchor_dir: Path | None = None
+    anchor_every: Annotated[int, Field(ge=1, le=1440)] = 60
 
     def __init__(self, **values: Any) -> None:
         try:

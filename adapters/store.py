@@ -1,13 +1,15 @@
 """The store: everything that the product keeps in SQL, as one object."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, cast, delete, func, insert, select, text, update
+from sqlalchemy import JSON, Connection, bindparam, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +17,7 @@ from adapters.anchors import AnchorStore
 from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
 from adapters.evidence import EvidenceStore
+from adapters.journals import append_link
 from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
 from adapters.tables import (
@@ -33,13 +36,22 @@ from domain.case import CaseId, PersonId
 from domain.district import District, Item, OrganisationKind, Terms
 from domain.errors import Invalid
 from domain.events import Entry
+from domain.journal import Journal, Link
 from domain.lifecycle import evolve
-from domain.ports import CaseStart, InboxNotice, Intake, OutboxNotice, PendingAct
-from domain.restart import from_ledger
+from domain.ports import CaseStart, InboxNotice, Intake, KnownHead, OutboxNotice, PendingAct
+from domain.restart import from_ledger, require_extends
 
 __all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
 
 _ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
+
+_STARTED = (
+    update(IntakeRow)
+    .where(IntakeRow.case_id == bindparam("this_case"), IntakeRow.started_at.is_(None))
+    .values(started_at=bindparam("started"))
+)
+
+_log = structlog.get_logger()
 
 
 class IdempotencyClash(Exception):
@@ -100,7 +112,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
     async def load_district(self, district: District, at: datetime) -> None:
         """Take the district as it now is. Terms and catalogues of older versions stay for the cases under them."""
         async with self._database.write() as connection:
-            terms_id = await self._keep_terms(connection, district.code, district.terms())
+            terms_id = await connection.run_sync(self._keep_terms, district.code, district.terms())
             row = {
                 "code": district.code,
                 "name": district.name,
@@ -166,7 +178,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
         }
         await connection.execute(self._database.insert_new(CatalogueRow), [row])
 
-    async def _keep_terms(self, connection: AsyncConnection, district: str, terms: Terms) -> str:
+    def _keep_terms(self, connection: Connection, district: str, terms: Terms) -> str:
         document = terms.model_dump_json()
         terms_id = hashlib.sha256(document.encode()).hexdigest()
         row = {
@@ -176,7 +188,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             "calendar_version": terms.calendar.version,
             "document": document,
         }
-        await connection.execute(self._database.insert_new(TermsRow), [row])
+        connection.execute(self._database.insert_new(TermsRow), [row])
         return terms_id
 
     async def _load_people(self, connection: AsyncConnection, district: District) -> None:
@@ -216,23 +228,30 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
     async def take_call(self, intake: Intake, *, person: str, status: int, body: str) -> None:
         """Commit a call: intake, first entry, read model, notices and the answer to the request, or nothing.
 
+        Last comes the link of the district's chain of calls: the next call waits for it until this one is committed.
+
         Raises:
             IdempotencyClash: the person has used this key before.
         """
-        start = intake.start
-        opened, terms = start.opened, start.terms
-        async with self._database.write() as connection:
+        answer = Answer(body_digest=intake.body_digest, status=status, body=body)
+        taken = await asyncio.to_thread(self._take_call, intake, person, answer)
+        _log.info(
+            "call_taken", case_id=taken.key, district=taken.district, number=taken.sequence, hash=taken.hash
+        )
+
+    def _take_call(self, intake: Intake, person: str, answer: Answer) -> Link:
+        """Do the whole transaction in one thread: a hop a statement would cost more than the statements."""
+        opened, terms = intake.start.opened, intake.start.terms
+        district = evolve(None, opened).call.district
+        with self._database.write_in_thread() as connection:
             if intake.key:
-                answer = Answer(body_digest=intake.body_digest, status=status, body=body)
-                await self._remember_first(connection, person, intake.key, answer, opened.at)
-            district = evolve(None, opened).call.district
-            terms_id = await self._keep_terms(connection, district, terms)
+                _remember_first(connection, person, intake.key, answer, opened.at)
             row = {
                 "case_id": opened.case_id,
                 "district": district,
                 "called_at": opened.at,
                 "opened": opened.model_dump_json(),
-                "terms_id": terms_id,
+                "terms_id": self._keep_terms(connection, district, terms),
                 "contact_name": intake.contact.name,
                 "contact_phone": intake.contact.phone,
                 "started_at": None,
@@ -240,8 +259,9 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
                 "attempts": 0,
                 "last_error": "",
             }
-            await connection.execute(insert(IntakeRow), [row])
-            await connection.run_sync(lambda joined: append(self._database, joined, [[opened]], self._terms))
+            connection.execute(insert(IntakeRow), [row])
+            append(self._database, connection, [[opened]], self._terms)
+            return append_link(self._database, connection, Journal.INTAKE, row, key=opened.case_id)
 
     async def unstarted(self, now: datetime, limit: int) -> list[CaseStart]:
         """Return the calls whose workflow has not been started and may be tried (again) by now, oldest first."""
@@ -267,14 +287,20 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             row = (await connection.execute(query)).one_or_none()
         return _start(row.opened, row.document) if row else None
 
-    async def reopening(self, case_id: CaseId) -> CaseStart | None:
+    async def reopening(self, case_id: CaseId, known: Iterable[KnownHead]) -> CaseStart | None:
         """Return what a further run of a case starts with, after the one before has ended.
 
+        Args:
+            known: what anchors and archive hold of the case.
+
         Raises:
-            LedgerConflict: `broken_chain`: nothing may be built on this ledger.
+            LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing may be built on this ledger.
         """
         start, entries = await self.start_of(case_id), await self.entries(case_id)
-        return from_ledger(start, entries, {}) if start and entries else None
+        if not start or not entries:
+            return None
+        require_extends(start, entries, known)
+        return from_ledger(start, entries, {})
 
     async def is_started(self, case_id: CaseId) -> bool:
         """Whether the case's workflow runs, or has run."""
@@ -284,9 +310,11 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
 
     async def started(self, case_id: CaseId, at: datetime) -> None:
         """Mark that the workflow runs, or has run."""
-        query = update(IntakeRow).where(IntakeRow.case_id == case_id, IntakeRow.started_at.is_(None))
-        async with self._database.write() as connection:
-            await connection.execute(query.values(started_at=at))
+        await asyncio.to_thread(self._mark_started, case_id, at)
+
+    def _mark_started(self, case_id: CaseId, at: datetime) -> None:
+        with self._database.write_in_thread() as connection:
+            connection.execute(_STARTED, {"this_case": case_id, "started": at})
 
     async def start_failed(self, case_id: CaseId, error: str, retry_at: datetime) -> None:
         """Count the attempt, keep the reason, and try again later."""
@@ -309,15 +337,6 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
         row = _answer_row(person, key, answer, at)
         async with self._database.write() as connection:
             await connection.execute(self._database.insert_new(AnswerRow), [row])
-
-    @staticmethod
-    async def _remember_first(
-        connection: AsyncConnection, person: str, key: str, answer: Answer, at: datetime
-    ) -> None:
-        try:
-            await connection.execute(insert(AnswerRow), [_answer_row(person, key, answer, at)])
-        except IntegrityError as error:
-            raise IdempotencyClash(key) from error
 
     # --- acts that wait for Temporal -----------------------------------------------------------------------
 
@@ -505,6 +524,13 @@ def _require_departments(district: District) -> None:
 
 def _start(opened: str, terms: str) -> CaseStart:
     return CaseStart(opened=Entry.model_validate_json(opened), terms=Terms.model_validate_json(terms))
+
+
+def _remember_first(connection: Connection, person: str, key: str, answer: Answer, at: datetime) -> None:
+    try:
+        connection.execute(insert(AnswerRow), [_answer_row(person, key, answer, at)])
+    except IntegrityError as error:
+        raise IdempotencyClash(key) from error
 
 
 def _answer_row(person: str, key: str, answer: Answer, at: datetime) -> dict[str, object]:

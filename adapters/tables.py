@@ -389,11 +389,26 @@ class OperationRow(Table):
     detail: Mapped[str] = mapped_column(Text)
 
 
+class JournalRow(Table):
+    """One link of a journal's chain: append-only, held by triggers; see `domain.journal`."""
+
+    __tablename__ = "journals"
+    __table_args__ = (Index("ix_journals_key", "journal", "key", unique=True),)
+    journal: Mapped[str] = mapped_column(String(16), primary_key=True)
+    district: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    at: Mapped[datetime]
+    digest: Mapped[str] = mapped_column(String(64))
+    previous: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
 class AnchorRow(Table):
     """One anchor of a district: append-only, held by triggers. `document` is the text that is hashed and signed."""
 
     __tablename__ = "anchors"
-    __table_args__ = (Index("ix_anchors_day", "district", "day", unique=True),)
+    __table_args__ = (Index("ix_anchors_day", "district", "day"),)
     district: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     day: Mapped[date]

@@ -15,7 +15,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from adapters.codec import data_converter
 from adapters.settings import Settings
 
-_LOCAL = "localhost:7233"
+LOCAL = "localhost:7233"
+"""Where Temporal is when no setting names another place."""
+
 _WITHIN = timedelta(seconds=10)
 
 
@@ -31,7 +33,7 @@ async def connect(*, lazy: bool = True, converter: DataConverter | None = None) 
     """
     converter = converter or data_converter(Settings())
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
-    config.setdefault("target_host", _LOCAL)
+    config.setdefault("target_host", LOCAL)
     return await Client.connect(**config, data_converter=converter, lazy=lazy)
 
 

@@ -3,32 +3,52 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Select, delete, exists, false, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from adapters.database import Database
-from adapters.ledger import LedgerStore
+from adapters.journals import append_row
+from adapters.ledger import LedgerStore, notice_row
 from adapters.tables import (
+    AnchorRow,
     ArchivedRow,
     ArchivedRunRow,
     ArchiveFailureRow,
     CaseRow,
+    DistrictRow,
     IntakeRow,
     LedgerRow,
     NoticeRow,
     OperationRow,
     PendingActRow,
+    PersonRow,
+    PostRow,
     ReconciliationRow,
     TermsRow,
 )
-from domain.case import CaseId
+from domain.case import CaseId, Role
+from domain.journal import Journal
 from domain.ports import ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
 
 _log = structlog.get_logger()
 _REPORTS_KEPT = 1000
+_ALARMED = (Role.ADMINISTRATOR.value, Role.AUDITOR.value)
 _AT_ONCE = 500
 
 
@@ -48,6 +68,24 @@ class ArchivedVersion:
     runs: int
     complete: bool
     manifest: Kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatestAnchor:
+    """How far a district's anchors have come.
+
+    Attributes:
+        day: of the newest, in Asia/Shanghai; None when there is none.
+        at: when the newest was made.
+        key_id: of the key that signed it.
+        first_call: when the district's first call was taken; None when there is none.
+    """
+
+    district: str
+    day: date | None
+    at: datetime | None
+    key_id: str | None
+    first_call: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +257,28 @@ class UpkeepStore(LedgerStore):
             query = query.where(ArchivedRow.district == district)
         return await self._archived(query.order_by(ArchivedRow.case_id, ArchivedRow.entries).limit(limit))
 
+    async def runs_page(
+        self, *, district: str | None, case_id: CaseId | None = None, after: str = "", limit: int
+    ) -> list[tuple[CaseId, ArchivedRun]]:
+        """Return runs in the archive, of open cases too, in the order of their ids: Temporal's begin with the time."""
+        query = (
+            select(ArchivedRunRow.case_id, ArchivedRunRow.document)
+            .join(IntakeRow, IntakeRow.case_id == ArchivedRunRow.case_id)
+            .where(ArchivedRunRow.run_id > after, _in(IntakeRow.district, district))
+            .order_by(ArchivedRunRow.run_id)
+            .limit(limit)
+        )
+        if case_id is not None:
+            query = query.where(ArchivedRunRow.case_id == case_id)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [(CaseId(row.case_id), ArchivedRun.model_validate_json(row.document)) for row in rows]
+
+    async def newest_archived(self) -> ArchivedVersion | None:
+        """Return what was archived last; None when nothing was."""
+        found = await self._archived(select(ArchivedRow).order_by(ArchivedRow.at.desc()).limit(1))
+        return found[0] if found else None
+
     async def _archived(self, query: Select[Any]) -> list[ArchivedVersion]:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
@@ -240,6 +300,16 @@ class UpkeepStore(LedgerStore):
     async def open_cases(self) -> list[KnownCase]:
         """Return every open case."""
         return await self._known(CaseRow.settled_at.is_(None))
+
+    async def open_among(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
+        """Return those of these cases that are open."""
+        found = set[CaseId]()
+        async with self._database.read() as connection:
+            for first in range(0, len(case_ids), _AT_ONCE):
+                some = case_ids[first : first + _AT_ONCE]
+                query = select(CaseRow.case_id).where(CaseRow.case_id.in_(some), CaseRow.settled_at.is_(None))
+                found |= {CaseId(case_id) for case_id in (await connection.execute(query)).scalars()}
+        return [case_id for case_id in case_ids if case_id in found]
 
     async def known_case(self, case_id: CaseId) -> KnownCase | None:
         """Return the case as it is now; None for one that was never taken."""
@@ -278,12 +348,62 @@ class UpkeepStore(LedgerStore):
             held=report.held,
         )
 
+    async def alarm(
+        self, case_id: CaseId, *, district: str, reason: str, title: str, text: str, at: datetime
+    ) -> None:
+        """Tell administrators and auditors of the district; once for each (case, reason)."""
+        _log.error("alarm", case_id=case_id, reason=reason)
+        told = (
+            select(PersonRow.id)
+            .join(PostRow, PostRow.person == PersonRow.id)
+            .where(PersonRow.district == district, PersonRow.active, PostRow.role.in_(_ALARMED))
+            .distinct()
+        )
+        async with self._database.write() as connection:
+            rows = [
+                notice_row(
+                    district,
+                    case_id,
+                    reason=reason,
+                    sequence=0,
+                    receiver=person,
+                    title=title,
+                    text=text,
+                    at=at,
+                )
+                for person in (await connection.execute(told)).scalars()
+            ]
+            if rows:
+                await connection.execute(self._database.insert_new(NoticeRow), rows)
+
     async def reconciliation(self) -> Reconciliation | None:
         """Return the newest report; None when there is none yet."""
         query = select(ReconciliationRow.document).order_by(ReconciliationRow.id.desc()).limit(1)
         async with self._database.read() as connection:
             document = (await connection.execute(query)).scalar_one_or_none()
         return Reconciliation.model_validate_json(document) if document else None
+
+    async def latest_anchors(self) -> list[LatestAnchor]:
+        """Return how far each loaded district's anchors have come, by district."""
+        newest = select(AnchorRow.district, func.max(AnchorRow.number)).group_by(AnchorRow.district)
+        anchors = select(AnchorRow.district, AnchorRow.day, AnchorRow.key_id, AnchorRow.document).where(
+            tuple_(AnchorRow.district, AnchorRow.number).in_(newest)
+        )
+        calls = select(IntakeRow.district, func.min(IntakeRow.called_at)).group_by(IntakeRow.district)
+        async with self._database.read() as connection:
+            districts = (await connection.execute(select(DistrictRow.code))).scalars().all()
+            anchored = {row.district: row for row in await connection.execute(anchors)}
+            first_calls = {row[0]: row[1] for row in await connection.execute(calls)}
+        return [
+            LatestAnchor(
+                district=code,
+                day=anchored[code].day if code in anchored else None,
+                at=_made_at(anchored[code].document) if code in anchored else None,
+                key_id=anchored[code].key_id if code in anchored else None,
+                first_call=first_calls.get(code),
+            )
+            for code in sorted(districts)
+        ]
 
     # --- trouble -------------------------------------------------------------------------------------------
 
@@ -426,7 +546,9 @@ class UpkeepStore(LedgerStore):
             "detail": operation.detail,
         }
         async with self._database.write() as connection:
-            await connection.execute(insert(OperationRow), [row])
+            await connection.run_sync(
+                lambda joined: append_row(self._database, joined, Journal.OPERATIONS, row)
+            )
 
     async def operations(self, *, district: str | None, limit: int) -> list[Operation]:
         """Return the newest lines, of one district or of all."""
@@ -447,6 +569,14 @@ class UpkeepStore(LedgerStore):
             )
             for row in rows
         ]
+
+
+def _made_at(document: str) -> datetime | None:
+    """Return when an anchor says it was made; whether it says the truth is for the auditor to find out."""
+    try:
+        return datetime.fromisoformat(json.loads(document)["at"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 _ARCHIVED = exists().where(ArchivedRow.case_id == CaseRow.case_id, ArchivedRow.entries >= CaseRow.sequence)

@@ -5,6 +5,7 @@ Two floors, for the SDK's sandbox costs a good part of a bare workflow: one with
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import statistics
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx2
+import structlog
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
@@ -347,6 +349,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--encryption", choices=("on", "off"), default="on", help="of the cases' payloads")
     arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an ordinary installation keeps its bytecode
     asyncio.run(run(arguments.count, arguments.at_once, arguments.rounds, arguments.encryption))
     sys.stdout.flush()

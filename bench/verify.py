@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from sqlalchemy import create_engine, delete, insert, select
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -61,6 +63,11 @@ async def verifying(count: int, rounds: int) -> None:
             bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client, bare)
             _, made = await rate(bench.one_case, count, 20)
             case_ids = [CaseId(each.removeprefix("case/")) for each in made]
+            began = time.perf_counter()
+            await asyncio.to_thread(lambda: list(verify_many(case_ids, jobs=2, by_sdk=True)))
+            print(
+                f"verify, 2 process(es), by the SDK's replayer: {count / (time.perf_counter() - began):6.1f} cases/s"
+            )
             for _ in range(rounds):
                 raw = await fetched(stack.temporal.address, case_ids, 16)
                 for jobs in (1, 2):
@@ -130,6 +137,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     print(
         f"machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, "
         f"Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"

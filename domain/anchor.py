@@ -1,13 +1,15 @@
-"""Anchors: one root over all chains of a district, day by day, so that a whole case that goes missing is noticed.
+"""Anchors: one root over all chains of a district, again and again, so that a whole case that goes missing is noticed.
 
 The tree is that of RFC 6962 §2.1 over SHA-256: leaves and nodes are hashed with different prefixes, so that neither
 can pass for the other. A leaf is the head of one case's chain. An anchor holds the heads that changed since the one
-before and binds it by its hash; the heads of all earlier anchors stay, so that a case can never leave the tree.
+before and binds it by its hash; the heads of all earlier anchors stay, so that a case can never leave the tree. Beside
+the tree it names the heads of the district's journals (`domain.journal`): calls taken, operations, decryptions.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -15,9 +17,13 @@ from typing import Literal
 from domain.audit import GENESIS
 from domain.calendar import Moment
 from domain.case import CaseId, Value
+from domain.journal import Journal, JournalHead, compare_heads
 from domain.verify import Check, Finding
 
-FORMAT: Literal["shaodao-anchor-1"] = "shaodao-anchor-1"
+Format = Literal["shaodao-anchor-1", "shaodao-anchor-2"]
+_FIRST: Format = "shaodao-anchor-1"
+"""Anchors from before there were journals; their texts stay as they were signed."""
+FORMAT: Format = "shaodao-anchor-2"
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -75,6 +81,65 @@ def is_included(leaf: bytes, place: int, count: int, proof: Sequence[bytes], roo
     return not left and leaf == root
 
 
+class GrowingTree:
+    """The tree over leaves in the order of their case ids, kept while it grows.
+
+    New cases come last or nearly so, since ids begin with district and day: only the right edge is hashed anew, and
+    the way up from each leaf that has changed. A year of hourly anchors is checked so, root by root.
+    """
+
+    def __init__(self) -> None:
+        self._order: list[CaseId] = []
+        self._levels: list[list[bytes]] = [[]]
+
+    def __len__(self) -> int:
+        """Return the number of leaves."""
+        return len(self._order)
+
+    @property
+    def root(self) -> bytes:
+        """Return the root; see `root_of`."""
+        return self._levels[-1][0] if self._order else root_of(())
+
+    def put(self, leaves: Mapping[CaseId, bytes]) -> None:
+        """Take leaf hashes: new ones, and others for those that are there."""
+        places = {case_id: bisect_left(self._order, case_id) for case_id in leaves}
+        new = {
+            case_id
+            for case_id, place in places.items()
+            if place == len(self._order) or self._order[place] != case_id
+        }
+        first = min((places[case_id] for case_id in new), default=len(self._order))
+        moved = dict(zip(self._order[first:], self._levels[0][first:], strict=True))
+        moved |= {case_id: leaf for case_id, leaf in leaves.items() if places[case_id] >= first}
+        self._order[first:] = sorted(moved)
+        self._levels[0][first:] = [moved[case_id] for case_id in self._order[first:]]
+        changed = {place for case_id, place in places.items() if place < first}
+        for case_id in leaves:
+            if places[case_id] < first:
+                self._levels[0][places[case_id]] = leaves[case_id]
+        self._climb(first, changed)
+
+    def _climb(self, first: int, changed: set[int]) -> None:
+        """Hash every level above anew: from this place on, and over these places."""
+        depth = 0
+        while len(self._levels[depth]) > 1:
+            level, depth = self._levels[depth], depth + 1
+            if depth == len(self._levels):
+                self._levels.append([])
+            above, first, changed = self._levels[depth], first // 2, {place // 2 for place in changed}
+            del above[first:]
+            above += [self._above(level, place) for place in range(first, (len(level) + 1) // 2)]
+            for place in changed:
+                above[place] = self._above(level, place)
+        del self._levels[depth + 1 :]
+
+    @staticmethod
+    def _above(level: Sequence[bytes], place: int) -> bytes:
+        pair = level[2 * place : 2 * place + 2]
+        return node_hash(*pair) if len(pair) == 2 else pair[0]
+
+
 class Head(Value):
     """How far one case's chain reached: the sequence number and hash of its newest entry."""
 
@@ -92,15 +157,16 @@ class Anchor(Value):
 
     Attributes:
         number: 1 for a district's first, then without gaps.
-        day: the local day that it was made on; one a day.
+        day: the local day that it was made on; a day's first is its daily anchor, any number may follow.
         chains: how many cases the tree holds.
         root: in lower-case hexadecimal, over all heads in the order of case ids.
         changed: the heads that are new or have moved since the anchor before.
         previous: hash of the anchor before; 64 zeros for the first.
         key_id: of the key that signed it.
+        journals: the heads of all journals of the district that have any link.
     """
 
-    format: Literal["shaodao-anchor-1"] = FORMAT
+    format: Format = FORMAT
     district: str
     number: int
     day: date
@@ -110,10 +176,17 @@ class Anchor(Value):
     changed: tuple[Head, ...]
     previous: str
     key_id: str
+    journals: tuple[JournalHead, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Which anchor it is, for people."""
+        return f"{self.day} 第{self.number}号锚定"
 
     def text(self) -> str:
         """Return the one JSON text that is hashed and signed."""
-        return _canonical(self.model_dump(mode="json"))
+        unknown = {"journals"} if self.format == _FIRST else set()
+        return _canonical(self.model_dump(mode="json", exclude=unknown))
 
 
 def _canonical(content: object) -> str:
@@ -137,6 +210,11 @@ class StoredAnchor:
     signature: str
     key_id: str
 
+    @property
+    def row(self) -> str:
+        """Which anchor it is, in findings."""
+        return f"第{self.number}号({self.day})"
+
 
 def make(
     district: str,
@@ -146,8 +224,11 @@ def make(
     day: date,
     at: Moment,
     key_id: str,
-) -> Anchor:
-    """Return the next anchor over these heads.
+    journals: Iterable[JournalHead] = (),
+) -> Anchor | None:
+    """Return the next anchor over these heads; None when the day has one and nothing has moved since the newest.
+
+    So a day has at least one, and asking again does no harm.
 
     Args:
         before: all anchors of the district so far, in order.
@@ -156,6 +237,9 @@ def make(
     changed = tuple(
         head for head in sorted(heads, key=lambda each: each.case_id) if known.get(head.case_id) != head
     )
+    reached = tuple(sorted(journals, key=lambda each: each.journal))
+    if before and before[-1].day >= day and not changed and before[-1].journals == reached:
+        return None
     known |= {head.case_id: head for head in changed}
     return Anchor(
         district=district,
@@ -167,6 +251,7 @@ def make(
         changed=changed,
         previous=digest(before[-1].text()) if before else GENESIS,
         key_id=key_id,
+        journals=reached,
     )
 
 
@@ -205,18 +290,18 @@ def _found(code: str, table: str, row: str, column: str, detail: str, *, proven:
 def read_anchors(stored: Sequence[StoredAnchor], *, table: str = "anchors") -> AnchorChain:
     """Read a district's anchors in order and check that they are one whole chain with the roots they name."""
     chain = AnchorChain()
-    known: dict[CaseId, bytes] = {}
+    tree = GrowingTree()
     previous = GENESIS
     for number, each in enumerate(stored, start=1):
-        row = f"第{each.number}号({each.day})"
+        row = each.row
         try:
             anchor = Anchor.model_validate_json(each.document)
         except ValueError:
             chain.findings.append(_found("anchor_unreadable", table, row, "document", "锚定原文无法读取。"))
             previous = each.hash
             continue
-        known |= {head.case_id: head.leaf() for head in anchor.changed}
-        chain.findings += _anchor(anchor, each, number, previous, known, table, row)
+        tree.put({head.case_id: head.leaf() for head in anchor.changed})
+        chain.findings += _anchor(anchor, each, number, previous, tree, table, row)
         chain.anchors.append(anchor)
         previous = each.hash
     return chain
@@ -227,11 +312,10 @@ def _anchor(
     stored: StoredAnchor,
     number: int,
     previous: str,
-    known: Mapping[CaseId, bytes],
+    tree: GrowingTree,
     table: str,
     row: str,
 ) -> Iterator[Finding]:
-    root = root_of([known[case_id] for case_id in sorted(known)]).hex()
     checks = {
         "number": anchor.number == stored.number == number,
         "district": anchor.district == stored.district,
@@ -240,8 +324,8 @@ def _anchor(
         "document": anchor.text() == stored.document,
         "hash": stored.hash == digest(stored.document),
         "previous": anchor.previous == previous,
-        "chains": anchor.chains == len(known),
-        "root": anchor.root == root,
+        "chains": anchor.chains == len(tree),
+        "root": anchor.root == tree.root.hex(),
     }
     for column, good in checks.items():
         if not good:
@@ -249,17 +333,24 @@ def _anchor(
 
 
 def compare_with_ledger(
-    anchors: Iterable[Anchor], ledger: Mapping[str, Mapping[int, str]], *, table: str = "ledger"
+    anchors: Iterable[Anchor],
+    ledger: Mapping[str, Mapping[int, str]],
+    *,
+    table: str = "ledger",
+    cases: Container[str] | None = None,
 ) -> list[Finding]:
     """Hold the present ledger against every head that was ever anchored; each case is named once.
 
     Args:
         ledger: hashes by case and sequence number, as they stand now.
+        cases: which cases to look at; None for all.
     """
     findings: dict[str, Finding] = {}
     for anchor in anchors:
-        when = f"{anchor.day} 第{anchor.number}号锚定"
+        when = anchor.label
         for head in anchor.changed:
+            if cases is not None and head.case_id not in cases:
+                continue
             held = ledger.get(head.case_id, {})
             stands = held.get(head.sequence)
             if stands == head.hash or head.case_id in findings:
@@ -274,3 +365,18 @@ def compare_with_ledger(
                 detail = f"台账在{when}之后被改写。"
             findings[head.case_id] = _found(code, table, f"案件 {head.case_id} {row}".strip(), "", detail)
     return list(findings.values())
+
+
+def compare_with_journals(
+    anchors: Iterable[Anchor],
+    hashes: Mapping[Journal, Mapping[int, str]],
+    *,
+    check: Check = Check.ANCHORS,
+) -> list[Finding]:
+    """Hold the present journals against every head that was ever anchored; each journal is named once.
+
+    Args:
+        hashes: of the links as they stand, by journal and number.
+    """
+    heads = ((anchor.label, head) for anchor in anchors for head in anchor.journals)
+    return list(compare_heads(heads, hashes, check=check))

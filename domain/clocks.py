@@ -422,15 +422,19 @@ class Pending:
 def pending(state: CaseState, terms: Terms) -> Iterator[Pending]:
     """Yield everything that the running clocks will do, in no order. A clock that stands still does nothing."""
     for clock in state.running:
-        if clock.paused_at is not None:
-            continue
-        yield from _own_effect(state, clock, terms)
-        if clock.yellow_at is not None and 0 not in clock.fired:
-            yield Pending(clock.yellow_at, 0, partial(_warned, clock, terms))
-        for rung, after in rungs_of(state, clock.kind, terms.policy):
-            if rung.level not in clock.fired:
-                due = rung_due(clock, after, terms)
-                yield Pending(due, rung.level, partial(_escalated, state, clock, rung, due, terms))
+        yield from _pending_of(state, clock, terms)
+
+
+def _pending_of(state: CaseState, clock: Clock, terms: Terms) -> Iterator[Pending]:
+    if clock.paused_at is not None:
+        return
+    yield from _own_effect(state, clock, terms)
+    if clock.yellow_at is not None and 0 not in clock.fired:
+        yield Pending(clock.yellow_at, 0, partial(_warned, clock, terms))
+    for rung, after in rungs_of(state, clock.kind, terms.policy):
+        if rung.level not in clock.fired:
+            due = rung_due(clock, after, terms)
+            yield Pending(due, rung.level, partial(_escalated, state, clock, rung, due, terms))
 
 
 def rungs_of(state: CaseState, kind: ClockKind, policy: Policy) -> Iterable[tuple[Rung, Limit]]:
@@ -457,6 +461,14 @@ def _due_after(calendar: CalendarData, moment: datetime, limit: Limit) -> dateti
 def next_due(state: CaseState, terms: Terms) -> datetime | None:
     """Return the next moment at which a clock does something, or None when none runs."""
     return min((each.at for each in pending(state, terms)), default=None)
+
+
+def acting_at(state: CaseState, terms: Terms, due: datetime) -> list[Clock]:
+    """Return the clocks that do something at this very moment, those with the earliest limit first."""
+    acting = [
+        clock for clock in state.running if any(each.at == due for each in _pending_of(state, clock, terms))
+    ]
+    return sorted(acting, key=lambda clock: clock.due_at)
 
 
 def first_overdue(state: CaseState, at: datetime, terms: Terms) -> Event | None:

@@ -1,6 +1,6 @@
 """What the mechanism needs of the world, in its own words. Adapters implement these; tests have fakes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -388,8 +388,9 @@ class Difference(Value):
     """One case about which SQL and Temporal do not agree.
 
     Attributes:
-        kind: `not_started`, `missing` (no run goes on), `ended` (ended, but open in SQL), `stray` (runs, but unknown
-            or closed in SQL), `ledger_behind`, `stage_differs`, or `failed` (could not be looked at).
+        kind: `not_started`, `missing` (no run goes on), `ledger_rewritten` (the same, and its ledger is not what an
+            anchor or the archive knows), `ended` (ended, but open in SQL), `stray` (runs, but unknown or closed in
+            SQL), `ledger_behind`, `stage_differs`, or `failed` (could not be looked at).
         done: what was done about it: `started`, `restarted`, or nothing.
     """
 
@@ -469,14 +470,46 @@ class Reconcilable(Protocol):
     async def reconciled(self, report: Reconciliation) -> None:
         """Keep the report."""
 
+    async def alarm(
+        self, case_id: CaseId, *, district: str, reason: str, title: str, text: str, at: datetime
+    ) -> None:
+        """Tell administrators and auditors of the district; once for each (case, reason)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHead:
+    """How far a case's chain reached by what stands outside its ledger.
+
+    Attributes:
+        source: what says so, in Chinese.
+    """
+
+    source: str
+    sequence: int
+    hash: str
+
+
+class Witnesses(Protocol):
+    """What is known of the chains outside the ledger: anchors and the archive."""
+
+    async def known_heads(self, case_ids: Collection[CaseId]) -> Mapping[CaseId, Sequence[KnownHead]]:
+        """Return every head of these cases that an anchor or the archive holds.
+
+        Raises:
+            DomainError: the anchors themselves were changed.
+            OSError: the archive is away.
+        """
+        ...
+
 
 class Anchored(Value):
     """An anchor that was made.
 
     Attributes:
         day: local date, ISO 8601.
-        is_new: False when the day's anchor was there already.
-        contradicted: the cases that no longer hold what was anchored before; Chinese, for operators.
+        is_new: False when nothing had moved since the day's newest.
+        contradicted: what no longer holds what was anchored before; Chinese, for operators.
     """
 
     district: str
@@ -492,5 +525,5 @@ class Anchors(Protocol):
     """Anchoring a district's chains; see `domain.anchor`."""
 
     async def anchor(self, district: str, at: datetime) -> Anchored:
-        """Make the day's anchor, unless it is there, and publish it."""
+        """Make an anchor, unless the day has one and nothing has moved since, and publish it."""
         ...

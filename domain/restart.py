@@ -1,14 +1,41 @@
 """A case whose workflow is gone goes on from its ledger: the same state, the same clocks, the same chain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from domain import audit
 from domain.case import CaseState
+from domain.errors import LedgerConflict
 from domain.events import Entry
 from domain.lifecycle import evolve, terms_after
-from domain.ports import LATEST_SHOWN, Carried, CaseStart, Receipt
+from domain.ports import LATEST_SHOWN, Carried, CaseStart, KnownHead, Receipt
 
 _RECEIPTS = 200
+
+
+def require_extends(start: CaseStart, entries: Sequence[Entry], known: Iterable[KnownHead]) -> None:
+    """Say nothing if the ledger begins with what was taken, and goes on from every head that is known of it.
+
+    A ledger may be whole and rewritten all the same: every hash made anew by somebody who owns the database.
+
+    Args:
+        entries: the whole ledger of the case.
+        known: what anchors and archive hold.
+
+    Raises:
+        LedgerConflict: `ledger_rewritten`: nothing may be built on it.
+    """
+    held = {entry.sequence: entry.hash for entry in entries}
+    taken = KnownHead(source="受理记录", sequence=start.opened.sequence, hash=start.opened.hash)
+    for head in (taken, *known):
+        stands = held.get(head.sequence)
+        if stands == head.hash:
+            continue
+        told = "没有这一条" if stands is None else f"哈希为 {stands[:12]}…"
+        raise LedgerConflict(
+            "ledger_rewritten",
+            f"台账与{head.source}不符:其时第 {head.sequence} 条的哈希为 {head.hash[:12]}…,台账中{told}。"
+            "请立即报告审计人员。",
+        )
 
 
 def from_ledger(start: CaseStart, entries: Sequence[Entry], digests: Mapping[str, str]) -> CaseStart:

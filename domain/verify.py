@@ -35,6 +35,9 @@ class Check(StrEnum):
     CLOCKS = "clocks"
     ATTACHMENTS = "attachments"
     ANCHORS = "anchors"
+    INTAKE = "intake"
+    OPERATIONS = "operations"
+    DECODINGS = "decodings"
     CASES = "cases"
 
 
@@ -53,7 +56,10 @@ CHECKS = {
     Check.READ_MODELS: "读模型由台账得出",
     Check.CLOCKS: "时钟与升级逐一重算",
     Check.ATTACHMENTS: "附件与摘要一致",
-    Check.ANCHORS: "台账与每日锚定一致",
+    Check.ANCHORS: "台账、日志与历次锚定一致",
+    Check.INTAKE: "受理链完整",
+    Check.OPERATIONS: "运维日志链完整",
+    Check.DECODINGS: "解密记录链完整",
     Check.CASES: "没有整案缺失",
 }
 

@@ -1,5 +1,6 @@
 """The Chinese words that people see, for every code (domain.md §2), and the sentences made of them."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from domain.calendar import SHANGHAI
@@ -290,7 +291,7 @@ def sentence(entry: Entry, terms: Terms) -> str:
             return f"{name(event.department)}退回重办(第{event.round}次办理):{event.reason}"
         case Escalated():
             told = "、".join(RECEIVERS[receiver] for receiver in event.receivers)
-            owner = _owner(event, terms)
+            owner = _owner(event.clock, event.department, terms)
             if event.order is Order.WARNING:
                 return f"{owner}{CLOCKS[event.clock]}临期({local(event.due_at)}到期),预警,通知{told}"
             number = f"(督办单第{event.supervision}号,须答复)" if event.supervision else ""
@@ -401,13 +402,45 @@ def _moved(event: ExtensionDecided | Resumed | TermsAdopted, terms: Terms) -> st
     return f":{'、'.join(told)}" if told else ""
 
 
-def _owner(event: Escalated, terms: Terms) -> str:
-    about = {ClockKind.RULING: "协调小组对{}的", ClockKind.APPEAL: "督查对{}的"}.get(event.clock, "{}")
-    if event.department:
-        return about.format(terms.name(event.department))
+def _owner(kind: ClockKind, department: str | None, terms: Terms) -> str:
+    about = {ClockKind.RULING: "协调小组对{}的", ClockKind.APPEAL: "督查对{}的"}.get(kind, "{}")
+    if department:
+        return about.format(terms.name(department))
     return {ClockKind.CASE: "", ClockKind.DISPATCH: "指挥中心", ClockKind.ADMISSION: "协调小组"}.get(
-        event.clock, "镇街"
+        kind, "镇街"
     )
+
+
+def alarm(due: datetime, acting: Sequence[Clock], terms: Terms) -> str:
+    """Return what a timer was set for, in one line: whose limit, which, and until when.
+
+    It says so: an act that makes a timer needless leaves it as it stands (`workflows.case.Case._set_alarm`).
+
+    Args:
+        acting: the clocks that do something at the moment `due`; see `domain.clocks.acting_at`.
+    """
+    if not acting:
+        return f"设定时的下一时限:{local(due)}"
+    first, more = acting[0], len(acting) - 1
+    others = f"等{len(acting)}项" if more else ""
+    limit = f"{_owner(first.kind, first.department, terms)}{CLOCKS[first.kind]}{others}"
+    if due < first.due_at:
+        return f"设定时的下一时限:{limit} 截止 {local(first.due_at)}({local(due)} 临期预警)"
+    if due > first.due_at:
+        return f"设定时的下一升级:{limit} 已于 {local(first.due_at)} 超时({local(due)} 升级)"
+    return f"设定时的下一时限:{limit} 截止 {local(due)}"
+
+
+_LONGEST_SUMMARY = 24
+"""Temporal keeps summaries of up to 400 bytes; the Temporal UI shows ten characters in a row and more on request, and a history pays for each."""
+
+
+def recorded(entries: Sequence[Entry], terms: Terms) -> str:
+    """Return what is written into the ledger, in one short line: which entries, and what the first of them tells."""
+    told = sentence(entries[0], terms)
+    short = told if len(told) <= _LONGEST_SUMMARY else f"{told[:_LONGEST_SUMMARY]}…"
+    last = f"–{entries[-1].sequence}" if len(entries) > 1 else ""
+    return f"台账{entries[0].sequence}{last}:{short}"
 
 
 def actor_name(entry: Entry) -> str:
@@ -433,7 +466,7 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
     lines = [
         f"## {STAGES[state.stage]}",
         f"**{summary(state, terms)}**",
-        f"地点:{call.location.address}  ",
+        f"地点:{call.location.address}",
         f"类别:{CATEGORIES[call.category]} · 事项:{call.item_name or '未列事项'} · 政策版本:{state.policy_version}",
         "",
     ]

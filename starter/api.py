@@ -9,7 +9,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from adapters.queries import CaseQuery, Sort
 from adapters.settings import Settings
 from adapters.store import Answer, IdempotencyClash, NotFound, Store
 from adapters.temporal import connect
+from adapters.witnesses import LedgerWitnesses, witnesses_of
 from domain import access, audit, words
 from domain.calendar import SHANGHAI
 from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Direction, LinkKind, Stage
@@ -56,6 +57,7 @@ from starter.bodies import (
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.identity import Directory, TokenInvalid, read
 from starter.limits import BodyLimit, RequestLog
+from starter.operations import journaled
 from starter.problems import Problem, case_not_found, unauthenticated
 from starter.relay import Relay
 
@@ -79,6 +81,11 @@ class Doors:
     cases: CaseClient
     directory: Directory
     relay: Relay
+
+    @property
+    def witnesses(self) -> LedgerWitnesses:
+        """What ledgers are held against before a case goes on from one."""
+        return witnesses_of(self.settings, self.store)
 
 
 def _doors(request: Request) -> Doors:
@@ -382,11 +389,20 @@ async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
     if not ended.is_over:  # its run is gone: the act is kept until reconciliation has let the case go on
         raise TemporalUnavailable("the run of an open case is gone")
     decide(ended, command, _now(), await _terms(doors, ended))
-    start = await doors.store.reopening(state.case_id) if command.act in AFTER_THE_END else None
+    start = await _reopening(doors, state.case_id) if command.act in AFTER_THE_END else None
     if start is None:
         raise Refused("case_over", "案件已经结束,不能再办理。")
     await doors.cases.start(start)
     return await doors.cases.act(state.case_id, command)
+
+
+async def _reopening(doors: Doors, case_id: CaseId) -> CaseStart | None:
+    """Return what a case that has ended starts with again, when nothing contradicts its ledger."""
+    try:
+        known = await doors.witnesses.of(case_id)
+    except OSError as away:  # the act is kept until the archive can be asked
+        raise TemporalUnavailable("the archive is away") from away
+    return await doors.store.reopening(case_id, known)
 
 
 async def _done_before(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt | None:
@@ -536,24 +552,27 @@ async def adopt(body: AdoptionBody, doors: OurDoors, person: Reader, key: Key = 
     actor, district = person.actor(), district_of(doors, person, body.district)
     access.require_may_adopt(actor, district.code)
     now, newer, scoped = _now(), district.terms(), _scoped(person, key)
-    taken = 0
-    for case_id in await doors.store.running(district.code):
-        held = await doors.store.terms_of(case_id)
-        if held.adopting(newer, body.scope) == held:
-            continue
-        update_id = hashlib.sha256(f"{scoped}\n{case_id}".encode()).hexdigest()
-        command = AdoptTerms(
-            by=actor, key=update_id, scope=body.scope, terms=newer, reason=body.reason, body_digest=digest
-        )
-        await doors.store.defer_act(
-            case_id,
-            command.act.value,
-            command.model_dump_json(),
-            update_id=update_id,
-            person=person.id,
-            at=now,
-        )
-        taken += 1
+    arguments = {"scope": body.scope, "reason": body.reason}
+    async with journaled(doors.store, person, district.code, "adopt_terms", arguments) as told:
+        taken = 0
+        for case_id in await doors.store.running(district.code):
+            held = await doors.store.terms_of(case_id)
+            if held.adopting(newer, body.scope) == held:
+                continue
+            update_id = hashlib.sha256(f"{scoped}\n{case_id}".encode()).hexdigest()
+            command = AdoptTerms(
+                by=actor, key=update_id, scope=body.scope, terms=newer, reason=body.reason, body_digest=digest
+            )
+            await doors.store.defer_act(
+                case_id,
+                command.act.value,
+                command.model_dump_json(),
+                update_id=update_id,
+                person=person.id,
+                at=now,
+            )
+            taken += 1
+        told.append(f"{taken} 件在办案件,政策 {newer.policy.version},日历 {newer.calendar.version}")
     doors.relay.kick()
     view = views.AdoptionView(
         district=district.code,
@@ -753,7 +772,14 @@ async def open_doors(settings: Settings) -> Doors:
     store = Store(settings.database_url)
     cases = CaseClient(await connect(), within=settings.temporal_within)
     directory = Directory(store)
-    return Doors(settings, store, cases, directory, Relay(store, cases, directory))
+    relay = Relay(
+        store,
+        cases,
+        directory,
+        anchor_every=timedelta(minutes=settings.anchor_every),
+        witnesses=witnesses_of(settings, store),
+    )
+    return Doors(settings, store, cases, directory, relay)
 
 
 async def serve() -> None:

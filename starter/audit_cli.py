@@ -54,9 +54,15 @@ def verify(
         Path | None, typer.Option(help="可信公钥文件(PEM);签名必须出自此钥。缺省用本机安装的公钥。")
     ] = None,
     attachments: Annotated[Path | None, typer.Option(help="附件原件所在目录。")] = None,
-    anchors: Annotated[bool, typer.Option("--anchors", help="以全部每日锚定核对现有台账。")] = False,
+    anchors: Annotated[bool, typer.Option("--anchors", help="以历次锚定核对现有台账与日志。")] = False,
     anchor_files: Annotated[Path | None, typer.Option(help="已发布锚定文件的目录,一并核对。")] = None,
+    journals: Annotated[
+        bool, typer.Option("--journals", help="核验受理链、运维日志链、解密记录链;--period 也含此项。")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="并行进程数。", min=1)] = os.cpu_count() or 1,
+    sdk: Annotated[
+        bool, typer.Option("--sdk", help="每件均由 Temporal SDK 重放(约慢三倍);审计包总是如此。")
+    ] = False,
     data: Data = _DATA,
 ) -> None:
     """核验审计包文件,或直接核验案件:每项一行,✓ 无误,✗ 有误,? 无法核验。"""
@@ -69,14 +75,21 @@ def verify(
     trusted, whose = (pinned, "指定公钥") if pinned else (audit_runs.key_at_hand(data), "本机公钥")
     statuses = [audit_runs.verify_file(Path(file), trusted, attachments, whose=whose) for file in files]
     by_anchor = anchors or anchor_files is not None
-    if wanted.cases or (wanted.by_query and not (by_anchor and period is None)):
+    if wanted.cases or (wanted.by_query and not ((by_anchor or journals) and period is None)):
         audit_runs.use(data)
-        statuses.append(audit_runs.verify_wanted(wanted, attachments, jobs, anchor_files=anchor_files))
+        statuses.append(
+            audit_runs.verify_wanted(wanted, attachments, jobs, anchor_files=anchor_files, by_sdk=sdk)
+        )
+    if journals or period is not None:
+        audit_runs.use(data)
+        statuses.append(asyncio.run(audit_runs.verify_journals(district)))
     if by_anchor:
         audit_runs.use(data)
         statuses.append(asyncio.run(audit_runs.verify_anchors(district, anchor_files, pinned)))
     if not statuses:
-        raise typer.BadParameter("请指定审计包文件、案件编号、--period、--district 或 --anchors。")
+        raise typer.BadParameter(
+            "请指定审计包文件、案件编号、--period、--district、--journals 或 --anchors。"
+        )
     raise typer.Exit(audit_runs.worst(statuses))
 
 
@@ -89,7 +102,7 @@ def anchor(
     out: Annotated[Path | None, typer.Option(help="发布目录;默认取 SHAODAO_ANCHOR_DIR。")] = None,
     data: Data = _DATA,
 ) -> None:
-    """对一个区(市)现有的全部台账锚定并发布;每日一次,重复执行只重新发布。"""
+    """对一个区(市)现有的全部台账与日志锚定并发布;此后没有变化时只重新发布。"""
     from starter import audit_runs
 
     audit_runs.use(data)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from adapters.anchors import daily_numbers
 from adapters.archive import open_archive
 from adapters.bundle import open_bundle
 from adapters.signing import SigningKey
@@ -49,7 +50,7 @@ def _key(doors: Doors) -> SigningKey:
 
 @router.get("/audit/key", summary="审计公钥")
 async def show_key(doors: OurDoors) -> dict[str, str]:
-    """审计包与每日锚定的签名公钥(Ed25519)。"""
+    """审计包与锚定的签名公钥(Ed25519)。"""
     public = _key(doors).public
     return {
         "key_id": public.id,
@@ -86,23 +87,26 @@ async def download_bundle(
     return Response(content, media_type="application/zip", headers=headers)
 
 
-@router.get("/audit/anchors", summary="每日锚定")
+@router.get("/audit/anchors", summary="历次锚定")
 async def list_anchors(doors: OurDoors, person: Reader, district: str | None = None) -> dict[str, Any]:
-    """本区(市)的全部锚定,最早的在前;document 为被签名的原文。"""
+    """本区(市)的全部锚定,最早的在前;document 为被签名的原文,daily 标明每日首次锚定。"""
     wanted = district or person.district
     require_auditor(person, wanted)
+    stored = await doors.store.anchors(wanted)
+    daily = daily_numbers(stored)
     return {
         "district": wanted,
         "items": [
             {
                 "number": each.number,
                 "day": each.day.isoformat(),
+                "daily": each.number in daily,
                 "document": each.document,
                 "hash": each.hash,
                 "signature": each.signature,
                 "key_id": each.key_id,
             }
-            for each in await doors.store.anchors(wanted)
+            for each in stored
         ],
     }
 
@@ -116,7 +120,7 @@ async def show_proof(case_id: str, doors: OurDoors, person: Reader) -> dict[str,
     heads = heads_of(Anchor.model_validate_json(each.document) for each in stored)
     head = heads.get(state.case_id)
     if head is None:
-        raise Problem(404, "not_anchored", "该案件尚未锚定;每日零时十分锚定一次。")
+        raise Problem(404, "not_anchored", "该案件尚未锚定;请在下次定时锚定之后再试。")
     order = sorted(heads)
     leaves = [heads[each].leaf() for each in order]
     place = order.index(state.case_id)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import repeat
 from pathlib import Path
 
 import typer
@@ -23,13 +24,16 @@ from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
 from adapters.store import Store
 from adapters.temporal import connect
 from domain import anchor as anchoring
+from domain import words
 from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.errors import DomainError
+from domain.journal import LABELS as JOURNAL_LABELS
 from domain.ports import Archive
 from domain.roll import Scope
 from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
+from starter.journal_audit import judge_journals
 from starter.local import use_data
 from starter.roll_call import call_roll
 
@@ -106,7 +110,12 @@ def verify_file(
 
 
 def verify_wanted(
-    wanted: Wanted, attachments: Path | None, jobs: int, *, anchor_files: Path | None = None
+    wanted: Wanted,
+    attachments: Path | None,
+    jobs: int,
+    *,
+    anchor_files: Path | None = None,
+    by_sdk: bool = False,
 ) -> int:
     """Judge cases as store, Temporal and archive have them, print, and return the exit status.
 
@@ -117,7 +126,7 @@ def verify_wanted(
         _say("没有符合条件的案件。")
         return 2
     statuses = []
-    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments):
+    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments, by_sdk=by_sdk):
         _say(f"案件 {case_id}")
         statuses.append(_print(verdicts))
     if len(case_ids) > 1:
@@ -146,20 +155,24 @@ async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[Ca
 
 
 def verify_many(
-    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None
+    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None, by_sdk: bool = False
 ) -> Iterable[tuple[CaseId, list[Verdict]]]:
-    """Judge many cases, in several processes: replaying is bound to one core each."""
+    """Judge many cases, in several processes: replaying is bound to one core each.
+
+    Args:
+        by_sdk: replay every history by the SDK, three times as slowly, whether anything is found or not.
+    """
     size = min(_CHUNK, -(-len(case_ids) // jobs)) or 1
     chunks = [case_ids[start : start + size] for start in range(0, len(case_ids), size)]
     if jobs == 1 or len(case_ids) < _WORTH_A_PROCESS:
         for chunk in chunks:
-            yield from _verify_chunk(chunk, attachments)
+            yield from _verify_chunk(chunk, attachments, by_sdk)
         return
     # Not a fork of this process: it would share the client's threads. One that has only read our code is forked.
     served = multiprocessing.get_context("forkserver")
     served.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=served, initializer=_settle) as pool:
-        for judged in pool.map(_verify_chunk, chunks, [attachments] * len(chunks)):
+        for judged in pool.map(_verify_chunk, chunks, repeat(attachments), repeat(by_sdk)):
             yield from judged
 
 
@@ -169,15 +182,17 @@ def _settle() -> None:
     gc.set_threshold(_GARBAGE_AFTER)
 
 
-def _verify_chunk(case_ids: Sequence[CaseId], attachments: Path | None) -> list[tuple[CaseId, list[Verdict]]]:
-    return uvloop.run(_verify_some(case_ids, attachments))
+def _verify_chunk(
+    case_ids: Sequence[CaseId], attachments: Path | None, by_sdk: bool
+) -> list[tuple[CaseId, list[Verdict]]]:
+    return uvloop.run(_verify_some(case_ids, attachments, by_sdk=by_sdk))
 
 
 async def _verify_some(
-    case_ids: Sequence[CaseId], attachments: Path | None
+    case_ids: Sequence[CaseId], attachments: Path | None, *, by_sdk: bool
 ) -> list[tuple[CaseId, list[Verdict]]]:
     async with _open() as (store, client):
-        judged = await verify_cases(store, client, case_ids, _archive())
+        judged = await verify_cases(store, client, case_ids, _archive(), by_sdk=by_sdk)
         if attachments is not None:
             for case_id, verdicts in judged:
                 evidence = await store.evidence(case_id)
@@ -203,28 +218,37 @@ def _print(verdicts: Sequence[Verdict]) -> int:
 
 
 async def anchor(district: str | None, day: date | None, out: Path | None) -> None:
-    """Anchor a district, or all, and publish; or publish the anchor of an earlier day again."""
+    """Anchor a district, or all, and publish; or publish the anchors of an earlier day again."""
     key = signing_key()
     out = out or Settings().anchor_dir
     async with _open(temporal=False) as (store, _):
         for code in [district] if district else [each.code for each in await store.districts()]:
             if day is None:
-                stored, is_new = await store.add_anchor(code, datetime.now(UTC), key)
+                made, is_new = await store.add_anchor(code, datetime.now(UTC), key)
+                wanted = [made]
             else:
-                found = [each for each in await store.anchors(code) if each.day == day]
-                if not found:
+                wanted, is_new = [each for each in await store.anchors(code) if each.day == day], False
+                if not wanted:
                     detail = f"{code} 在 {day} 没有锚定;锚定只对当下有效,不能补做过去的。"
                     raise published.AnchorInvalid("anchor_missing", detail)
-                stored, is_new = found[0], False
-            made = anchoring.Anchor.model_validate_json(stored.document)
-            _say(
-                f"✓ {code} {made.day} 第{made.number}号{'' if is_new else '(当日已有)'}:"
-                f"{made.chains} 件,根哈希 {made.root}"
-            )
-            if out is not None and stored.key_id != key.public.id:
-                _say(f"  ? 该锚定由另一密钥 {stored.key_id} 签名,未重新发布。")
-            elif out is not None:
-                _say(f"  已发布:{published.publish(stored, key.public, out)}")
+            daily = published.daily_numbers(await store.anchors(code))
+            for stored in wanted:
+                _say_anchor(stored, daily=stored.number in daily, is_new=is_new or day is not None)
+                if out is not None and stored.key_id != key.public.id:
+                    _say(f"  ? 该锚定由另一密钥 {stored.key_id} 签名,未重新发布。")
+                elif out is not None:
+                    path = published.publish(stored, key.public, out, daily=stored.number in daily)
+                    _say(f"  已发布:{path}")
+
+
+def _say_anchor(stored: anchoring.StoredAnchor, *, daily: bool, is_new: bool) -> None:
+    made = anchoring.Anchor.model_validate_json(stored.document)
+    journals = "、".join(f"{JOURNAL_LABELS[each.journal]} {each.sequence} 条" for each in made.journals)
+    _say(
+        f"✓ {stored.district} {made.day} 第{made.number}号{'(每日锚定)' if daily else ''}"
+        f"{'' if is_new else '(此后无变化)'}:{made.chains} 件{f',{journals}' if journals else ''},"
+        f"根哈希 {made.root}"
+    )
 
 
 async def verify_anchors(district: str | None, folder: Path | None, pinned: PublicKey | None) -> int:
@@ -242,13 +266,24 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
     return worst(statuses or [2])
 
 
+async def verify_journals(district: str | None) -> int:
+    """Check every journal of a district, or of all, print, and return the exit status."""
+    statuses = []
+    async with _open(temporal=False) as (store, _):
+        codes = {each.code for each in await store.districts()} | await store.journaled_districts()
+        for code in [district] if district else sorted(codes):
+            _say(f"区(市) {code}")
+            statuses.append(_print(await judge_journals(store, code)))
+    return worst(statuses)
+
+
 async def judge_anchors(
     store: Store,
     district: str,
     files: Sequence[anchoring.StoredAnchor] | None,
     keys: Mapping[str, PublicKey],
 ) -> Verdict:
-    """Hold a district's present ledger against its anchors: the table's, and published files where there are any."""
+    """Hold a district's present ledger and journals against its anchors: the table's, and published files if any."""
     stored = await store.anchors(district)
     findings: list[Finding] = []
     anchors: list[anchoring.Anchor] = []
@@ -259,17 +294,21 @@ async def judge_anchors(
     findings += _published_and_gone(stored, files or [])
     ledger = await store.ledger_hashes(head.case_id for each in anchors for head in each.changed)
     findings += anchoring.compare_with_ledger(anchors, ledger)
+    journals = await store.journal_hashes(district, (head for each in anchors for head in each.journals))
+    findings += anchoring.compare_with_journals(anchors, journals)
     if not anchors:
         findings.append(
             Finding(
                 check=Check.ANCHORS,
                 code="no_anchor",
                 table="anchors",
-                detail="尚无任何锚定(每日零时十分一次)。",
+                detail="尚无任何锚定(零时十分及其后定时锚定)。",
                 proven=False,
             )
         )
     note = f"{len(stored)} 次锚定" + (f",{len(files)} 个已发布文件" if files else "") + f",{len(ledger)} 件"
+    if anchors:
+        note += f",最近 {words.local(max(each.at for each in anchors))}"
     return Verdict(check=Check.ANCHORS, findings=tuple(findings), note=note)
 
 

@@ -166,12 +166,20 @@ def _nothing(case_id: CaseId) -> Evidence:
 
 
 async def verify_cases(
-    store: Store, client: Client | None, case_ids: Sequence[CaseId], archive: Archive | None = None
+    store: Store,
+    client: Client | None,
+    case_ids: Sequence[CaseId],
+    archive: Archive | None = None,
+    *,
+    by_sdk: bool = False,
 ) -> list[tuple[CaseId, list[Verdict]]]:
     """Judge cases as store, Temporal and archive have them now; one of which nothing is held gets one finding.
 
     Histories are rehearsed (`starter.rehearsal`); a case that something is found against is replayed by the SDK, and
     that is what counts.
+
+    Args:
+        by_sdk: replay every case by the SDK.
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -186,18 +194,19 @@ async def verify_cases(
     known = {
         case_id: each for case_id, each in zip(case_ids, gathered, strict=True) if isinstance(each, Gathered)
     }
-    judged = await _judge_all(known)
-    suspects = {case_id: known[case_id] for case_id, verdicts in judged.items() if status_of(verdicts) == 1}
-    judged |= await _judge_all(suspects, by_sdk=True)
+    judged = await _judge_all(known, by_sdk=by_sdk)
+    if not by_sdk:
+        suspects = {
+            case_id: known[case_id] for case_id, verdicts in judged.items() if status_of(verdicts) == 1
+        }
+        judged |= await _judge_all(suspects, by_sdk=True)
     return [
         (case_id, _nothing_known(each) if isinstance(each, CaseUnknown) else judged[case_id])
         for case_id, each in zip(case_ids, gathered, strict=True)
     ]
 
 
-async def _judge_all(
-    gathered: Mapping[CaseId, Gathered], *, by_sdk: bool = False
-) -> dict[CaseId, list[Verdict]]:
+async def _judge_all(gathered: Mapping[CaseId, Gathered], *, by_sdk: bool) -> dict[CaseId, list[Verdict]]:
     runs = [run for each in gathered.values() for run in each.runs]
     replayed = iter(await replay(runs, by_sdk=by_sdk))
     return {

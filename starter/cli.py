@@ -15,6 +15,7 @@ import httpx2
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from domain.commands import Act
@@ -222,20 +223,22 @@ def demo(
 
 @app.command()
 def doctor(data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA) -> None:
-    """逐项检查设置与连接,并说明如何处理。"""
-    from starter.doctor import examine
+    """逐项检查设置与连接,并说明如何处理。有异常(✗)退出状态为 1,有未能查看的(?)为 2。"""
+    from starter.doctor import examine, status_of
 
     _use_data(data)
-    table = Table(title="检查结果", title_justify="left")
-    for column in ("项目", "结果", "说明"):
-        table.add_column(column, overflow="fold")
+    table = Table.grid(padding=(0, 1))
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     findings = asyncio.run(examine())
     for finding in findings:
-        table.add_row(
-            finding.subject, "[green]正常[/green]" if finding.ok else "[red]异常[/red]", finding.detail
-        )
+        table.add_row(_MARKS[finding.ok], finding.subject, escape(finding.detail))
     out.print(table)
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+    raise typer.Exit(status_of(findings))
+
+
+_MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]?[/yellow]"}
 
 
 @app.command()

@@ -10,6 +10,7 @@ from the configured address of the Temporal UI.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -101,16 +102,22 @@ def sees_every_district(person: Person, roles: frozenset[Role]) -> bool:
     return any(post.city for post in person.posts if post.role in roles)
 
 
+_UPKEEP = re.compile(r"(archive|reconcile)(/operator|-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?")
+
+
 def may_decode(person: Person, workflows: Sequence[str]) -> bool:
     """Whether the person may see payloads of these workflows: those of the own district, or all at city level.
 
-    What no district's workflow is said to own is for the city level.
+    Archiving and reconciliation hold figures only, and are open to every district: they are the operators' own. What
+    else no district's workflow is said to own is for the city level.
     """
     if sees_every_district(person, READS):
         return True
     if not any(post.role in READS for post in person.posts):
         return False
-    return all(district_of(workflow) == person.district for workflow in workflows)
+    return all(
+        district_of(workflow) == person.district or _UPKEEP.fullmatch(workflow) for workflow in workflows
+    )
 
 
 # --- decoding ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from adapters.settings import Settings
 from adapters.signing import key_in
 from adapters.store import Store
 from domain.calendar import SHANGHAI
+from starter.local import leave_addresses, remove_addresses
 from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
 from workflows import names
 
@@ -149,6 +150,7 @@ class Stack:
         self.worker = Child("worker", [*command, "worker"], self.environment, self.logs / "worker.log")
         self.api = Child("api", [*command, "api"], self.environment, self.logs / "api.log")
         self._temporal_keeper: asyncio.Task[None] | None = None
+        self._addresses_left = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -204,6 +206,7 @@ class Stack:
             await self.prepare()
             await self.temporal.start()
             self._temporal_keeper = asyncio.create_task(self._keep_temporal())
+            self._leave_addresses()
             await self.worker.start()
             await self.api.start()
             await self.wait_until_ready()
@@ -218,8 +221,22 @@ class Stack:
         """Stop everything, the doors first."""
         await self.stop()
 
+    def _leave_addresses(self) -> None:
+        leave_addresses(
+            self.options.data,
+            url=self.url,
+            temporal=self.temporal.address,
+            namespace=self.environment["TEMPORAL_NAMESPACE"],
+            ui_url=self.ui_url,
+        )
+        self._addresses_left = True
+
     async def stop(self) -> None:
         """Stop the API, then the worker, then Temporal."""
+        if (
+            self._addresses_left
+        ):  # those of another stack in this folder, because of which this did not start, stay
+            remove_addresses(self.options.data)
         await self.api.stop()
         await self.worker.stop()
         if self._temporal_keeper is not None:

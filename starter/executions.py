@@ -4,18 +4,24 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import ResetReapplyType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import History, HistoryEvent
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, ResetWorkflowExecutionRequest
 from temporalio.client import (
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
+    WorkflowHistoryEventFilterType,
 )
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
+from adapters.codec import PayloadUnreadable
 from domain.case import CaseId, CaseState
 from domain.commands import COMMANDS, Act, AnyCommand
 from domain.ports import CaseStart, Execution, Executions, RunHistory
@@ -26,23 +32,51 @@ _RPC = timedelta(seconds=10)
 _QUERY = timedelta(seconds=5)
 _CASES = f"WorkflowType = '{names.CASE}'"
 _EARLY = "ExecutionStatus IN ('ContinuedAsNew', 'Terminated', 'Failed', 'Canceled', 'TimedOut')"
-_PROBLEMS = f"{_CASES} AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+_PROBLEMS = "ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+_GONE = f"{_CASES} AND ExecutionStatus IN ('Terminated', 'Failed', 'Canceled', 'TimedOut')"
+_REPORTED = SearchAttributeKey.for_keyword_list("TemporalReportedProblems")
+_PREFIX = names.case_workflow_id(CaseId(""))
+_CAUSE = "cause=WorkflowTaskFailedCause"
+_MOST_LISTED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """A running case whose workflow does not get on.
+    """A running workflow that does not get on: a case's, or one that keeps the house in order.
 
     Attributes:
         kind: `workflow_task` or `activity`.
+        attempts: 0 where the server's list does not say.
         error: the newest failure, in the program's own words.
+        sealed: those words are encrypted with a key that is not here, and `error` says which.
     """
 
-    case_id: CaseId
+    workflow_id: str
     kind: str
     attempts: int
     error: str
-    since: datetime
+    since: datetime | None
+    sealed: bool = False
+
+    @property
+    def case_id(self) -> CaseId:
+        """The case; empty for another workflow than a case's."""
+        return _case_of(self.workflow_id) if self.workflow_id.startswith(_PREFIX) else CaseId("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """How the newest run of a case ended before its case did.
+
+    Attributes:
+        status: `TERMINATED`, `FAILED`, `CANCELED`, `TIMED_OUT`; `UNKNOWN`: Temporal does not know the case.
+        reason: who ended it and why, or what failed.
+    """
+
+    case_id: CaseId
+    status: str
+    at: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +113,62 @@ class TemporalExecutions(Executions):
         """Return (case, run) of the closed runs that did not complete."""
         return await self._listed(f"{_CASES} AND {_EARLY}")
 
-    async def listed_with_problems(self) -> list[CaseId]:
-        """Return the cases that the server itself reports: their workflow tasks fail again and again."""
-        return [case_id for case_id, _ in await self._listed(_PROBLEMS)]
+    async def listed_with_problems(self, district: str | None) -> list[Trouble]:
+        """Return the workflows of which the server itself reports that their tasks fail, in one query.
+
+        Of a district: its own, and those that work for all districts.
+
+        The server reports them after some failures in a row (its setting
+        `system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute`), and no longer once a task has succeeded.
+        """
+        query = self._client.list_workflows(
+            _PROBLEMS + _of_district(district, or_none=True), limit=_MOST_LISTED, rpc_timeout=_RPC
+        )
+        return [
+            Trouble(
+                workflow_id=each.id,
+                kind="workflow_task",
+                attempts=0,
+                error="、".join(
+                    problem.removeprefix(_CAUSE)
+                    for problem in each.typed_search_attributes.get(_REPORTED, [])
+                    if problem.startswith(_CAUSE)
+                ),
+                since=None,
+            )
+            async for each in query
+        ]
+
+    async def listed_gone(self, district: str | None) -> list[CaseId]:
+        """Return cases of which some run was terminated, failed, was cancelled or timed out; another may go on."""
+        query = self._client.list_workflows(
+            _GONE + _of_district(district), limit=_MOST_LISTED, rpc_timeout=_RPC
+        )
+        return list(dict.fromkeys([_case_of(each.id) async for each in query]))
+
+    async def gone(self, case_id: CaseId) -> Gone | None:
+        """Return how the case's newest run ended; None when one goes on, or it came to its own end."""
+        found = await self._describe(case_id)
+        if found is None:
+            return Gone(case_id=case_id, status="UNKNOWN", at=None, reason="")
+        if found.close_time is None or found.status is WorkflowExecutionStatus.COMPLETED:
+            return None
+        closing = self._handle(case_id, found.run_id).fetch_history_events(
+            event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT, rpc_timeout=_RPC
+        )
+        reasons = [await self._reason(event) async for event in closing]
+        return Gone(
+            case_id=case_id, status=_status(found), at=found.close_time, reason=reasons[-1] if reasons else ""
+        )
+
+    async def _reason(self, closing: HistoryEvent) -> str:
+        if closing.HasField("workflow_execution_terminated_event_attributes"):
+            ended = closing.workflow_execution_terminated_event_attributes
+            return " ".join(filter(None, (ended.identity, ended.reason)))
+        if closing.HasField("workflow_execution_failed_event_attributes"):
+            told, _ = await self._told(closing.workflow_execution_failed_event_attributes.failure)
+            return told
+        return ""
 
     async def execution(self, case_id: CaseId) -> Execution | None:
         """Return what Temporal says of the case's newest run; None when it knows none."""
@@ -156,43 +243,64 @@ class TemporalExecutions(Executions):
             if name in acts
         ]
 
-    async def trouble(self, case_id: CaseId) -> list[Trouble]:
-        """Return what keeps a running case from getting on: nothing for a healthy one."""
-        described = await self._describe(case_id)
-        if described is None or described.status is not WorkflowExecutionStatus.RUNNING:
+    async def trouble(self, workflow_id: str) -> list[Trouble]:
+        """Return what keeps a running workflow from getting on: nothing for a healthy one."""
+        handle = self._client.get_workflow_handle(workflow_id)
+        try:
+            described = await handle.describe(rpc_timeout=_RPC)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return []
+            raise
+        if described.status is not WorkflowExecutionStatus.RUNNING:
             return []
-        raw = described.raw_description
-        found = [
-            Trouble(
-                case_id=case_id,
-                kind="activity",
-                attempts=each.attempt,
-                error=each.last_failure.message,
-                since=each.scheduled_time.ToDatetime(UTC),
-            )
-            for each in raw.pending_activities
-            if each.HasField("last_failure")
-        ]
-        if raw.pending_workflow_task.attempt > 1:
+        raw, found = described.raw_description, list[Trouble]()
+        for each in raw.pending_activities:
+            if not each.HasField("last_failure"):
+                continue
+            error_, sealed = await self._told(each.last_failure)
             found.append(
                 Trouble(
-                    case_id=case_id,
+                    workflow_id=workflow_id,
+                    kind="activity",
+                    attempts=each.attempt,
+                    error=error_,
+                    since=each.scheduled_time.ToDatetime(UTC),
+                    sealed=sealed,
+                )
+            )
+        if raw.pending_workflow_task.attempt > 1:
+            error_, sealed = await self._task_failure(handle)
+            found.append(
+                Trouble(
+                    workflow_id=workflow_id,
                     kind="workflow_task",
                     attempts=raw.pending_workflow_task.attempt,
-                    error=await self._task_failure(case_id),
+                    error=error_,
                     since=raw.pending_workflow_task.original_scheduled_time.ToDatetime(UTC),
+                    sealed=sealed,
                 )
             )
         return found
 
-    async def _task_failure(self, case_id: CaseId) -> str:
-        history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)
+    async def _task_failure(self, handle: WorkflowHandle[Any, Any]) -> tuple[str, bool]:
+        history = await handle.fetch_history(rpc_timeout=_RPC)
         failed = [
-            event.workflow_task_failed_event_attributes.failure.message
+            event.workflow_task_failed_event_attributes.failure
             for event in history.events
             if event.HasField("workflow_task_failed_event_attributes")
         ]
-        return failed[-1] if failed else ""
+        return await self._told(failed[-1]) if failed else ("", False)
+
+    async def _told(self, failure: Failure) -> tuple[str, bool]:
+        """Return a failure's own words, decrypted, and whether the key for them is not here."""
+        copied = Failure()
+        copied.CopyFrom(failure)
+        try:
+            error = await self._client.data_converter.decode_failure(copied)
+        except PayloadUnreadable as unreadable:
+            return str(unreadable), True
+        return error.message if isinstance(error, FailureError) else str(error), False
 
     async def reset_point(
         self, case_id: CaseId, *, event_id: int | None = None, build_id: str | None = None
@@ -257,12 +365,23 @@ class TemporalExecutions(Executions):
         return ""
 
     async def _listed(self, query: str) -> list[tuple[CaseId, str]]:
-        prefix = names.case_workflow_id(CaseId(""))
         return [
-            (CaseId(each.id.removeprefix(prefix)), each.run_id)
+            (_case_of(each.id), each.run_id)
             async for each in self._client.list_workflows(query, rpc_timeout=_RPC)
-            if each.id.startswith(prefix)
+            if each.id.startswith(_PREFIX)
         ]
+
+
+def _case_of(workflow_id: str) -> CaseId:
+    return CaseId(workflow_id.removeprefix(_PREFIX))
+
+
+def _of_district(district: str | None, *, or_none: bool = False) -> str:
+    """Return the condition that a list is of one district; codes are letters, digits, `_` and `-`."""
+    if district is None:
+        return ""
+    name = names.DISTRICT.name
+    return f" AND ({name} = '{district}' OR {name} IS NULL)" if or_none else f" AND {name} = '{district}'"
 
 
 def _status(found: WorkflowExecutionDescription) -> str:

@@ -13,41 +13,24 @@ from temporalio.common import WorkflowIDConflictPolicy
 from activities.archive import ArchiveBatch
 from activities.reconcile import ReconcileRequest, restart
 from adapters.store import Store
-from adapters.upkeep import Operation, Stuck
+from adapters.upkeep import Operation
 from domain import audit
 from domain.case import CaseId
 from domain.district import Person
 from domain.errors import DomainError, Refused
 from domain.lifecycle import fold
-from domain.ports import Difference
-from domain.words import ACTS
-from starter.executions import TemporalExecutions, Trouble
+from domain.ports import Difference, Witnesses
+from domain.restart import require_extends
+from starter import findings
+from starter.executions import TemporalExecutions
+from starter.findings import Finding
+from starter.routing import routing
 from workflows import names
 
 _WAITED = timedelta(minutes=1)
 _MOST = 200
+_MOST_LOOKED_AT = 40
 _RPC = timedelta(seconds=10)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that does not get on, for people.
-
-    Attributes:
-        kind: stable code.
-        cause, advice: Chinese.
-        error: what the program itself said.
-        id: of the notice, where it is one.
-    """
-
-    kind: str
-    case_id: CaseId
-    cause: str
-    advice: str
-    since: datetime | None
-    attempts: int
-    error: str
-    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,35 +52,71 @@ class ResetOutcome:
 class Operations:
     """Everything behind `shaodao ops`. Where a `district` is named, only its cases are seen and touched."""
 
-    def __init__(self, store: Store, executions: TemporalExecutions, client: Client, queue: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executions: TemporalExecutions,
+        witnesses: Witnesses,
+        client: Client,
+        queue: str,
+    ) -> None:
         self._store = store
+        self._witnesses = witnesses
         self._executions = executions
         self._client = client
         self._queue = queue
 
     async def stuck(self, *, district: str | None, case_id: CaseId | None = None) -> list[Finding]:
-        """Return what does not get on: as SQL knows it, as the server reports it, as the last comparison found it."""
+        """Return what does not get on: as SQL knows it, as Temporal reports it, as the last comparison found it.
+
+        Without a case, lists tell where to look, and no more than some dozens of cases are looked at one by one.
+        """
+        served = await routing(self._client, self._queue)
+        found = [findings.idle(served)] if served.cause else []
         waiting = await self._store.stuck(_now() - _WAITED, district=district, limit=_MOST)
-        found = [_waits(each) for each in waiting]
+        found += [findings.waits(each) for each in waiting if case_id in {None, each.case_id}]
+        differing = await self._differing(district)
+        if case_id is not None:
+            return found + await self._looked_at(case_id, differing.get(case_id))
+        failing = await self._executions.listed_with_problems(district)
+        for other in [each for each in failing if not each.case_id][:_MOST_LOOKED_AT]:
+            troubles = await self._executions.trouble(other.workflow_id)
+            found += [findings.troubled(each) for each in troubles]
+        reported = {each.case_id: each for each in failing if each.case_id}
+        ended = await self._store.open_among(await self._executions.listed_gone(district))
+        acting = [CaseId(each.case_id) for each in waiting if each.subject == "act"]
+        suspects = list(dict.fromkeys([*reported, *ended, *differing, *acting]))
+        for suspect in suspects[:_MOST_LOOKED_AT]:
+            found += await self._looked_at(suspect, differing.get(suspect))
+        for suspect in suspects[_MOST_LOOKED_AT:]:
+            if suspect in reported:
+                found.append(findings.troubled(reported[suspect]))
+            elif suspect in differing:
+                found.append(findings.differs(differing[suspect]))
+        return found
+
+    async def _differing(self, district: str | None) -> dict[CaseId, Difference]:
+        """Return what the last comparison found and could not put right."""
         report = await self._store.reconciliation()
-        differing = [
-            each
+        return {
+            each.case_id: each
             for each in (report.differences if report else ())
             if not each.done and district in {None, each.district}
-        ]
-        suspects = {each.case_id for each in differing} | await self._reported(district)
-        for suspect in sorted(suspects | ({case_id} if case_id else set())):
-            troubles = await self._executions.trouble(suspect)
-            found += [_troubled(each) for each in troubles]
-            if not troubles:
-                found += [_differs(each) for each in differing if each.case_id == suspect]
-        return [each for each in found if case_id in {None, each.case_id}]
+        }
 
-    async def _reported(self, district: str | None) -> set[CaseId]:
-        reported = await self._executions.listed_with_problems()
-        if district is None:
-            return set(reported)
-        return {each for each in reported if await self._store.district_of(each) == district}
+    async def _looked_at(self, case_id: CaseId, difference: Difference | None) -> list[Finding]:
+        """Ask Temporal about one case; what the last comparison found is told where nothing newer is known."""
+        if troubles := await self._executions.trouble(names.case_workflow_id(case_id)):
+            return [findings.troubled(each) for each in troubles]
+        if await self._store.open_among([case_id]) and await self._store.is_started(case_id):
+            gone = await self._executions.gone(case_id)
+            rewritten = difference is not None and difference.kind == "ledger_rewritten"
+            # It may have ended in between; and from a ledger that is contradicted no plain reset brings it back.
+            if gone is not None and not rewritten and await self._store.open_among([case_id]):
+                return [findings.gone(gone)]
+            if gone is None and difference is not None and difference.kind == "missing":
+                return []  # it has been let go on since
+        return [findings.differs(difference)] if difference else []
 
     async def resend(self, *, district: str | None, notice: int | None, case_id: CaseId | None) -> int:
         """Let one notice, or every notice of a case, leave once more; return how many."""
@@ -108,7 +127,13 @@ class Operations:
         return await self._store.rebuild(case_ids or await self._store.case_ids(district))
 
     async def reset(
-        self, case_id: CaseId, *, before_deploy: str | None, to_event: int | None, reason: str
+        self,
+        case_id: CaseId,
+        *,
+        before_deploy: str | None,
+        to_event: int | None,
+        reason: str,
+        despite_anchor: bool = False,
     ) -> ResetOutcome:
         """Set a case back, and let it go on under the workers that are current.
 
@@ -121,15 +146,17 @@ class Operations:
             before_deploy: to before the first workflow task of this build.
             to_event: to before the workflow task that completed at this event, or next after it; neither: from the
                 ledger.
+            despite_anchor: from a ledger that is not what anchors or archive hold: for somebody who has found out
+                why, as after the database was restored from a backup.
 
         Raises:
             Refused: `case_over`, `no_reset_point`, or `never_started`.
-            LedgerConflict: `broken_chain`: nothing was done.
+            LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing was done.
         """
         start, entries = await self._store.start_of(case_id), await self._store.entries(case_id)
         if start is None or not entries or not await self._store.is_started(case_id):
             raise Refused("never_started", "案件的办理流程尚未启动,无可重置;恢复后自动启动。")
-        if fold(entries).is_over:
+        if fold(entries).is_settled:  # one that is closed may still have a follow-up or an appeal to run
             raise Refused("case_over", "案件已经结束,不能重置。")
         kept = 0
         if before_deploy is not None or to_event is not None:
@@ -144,8 +171,10 @@ class Operations:
                 await self._executions.reset(case_id, point, reason)
                 return ResetOutcome(mode="history", kept=0, repeated=0)
         audit.check_chain(entries)  # before any harm is done
+        known = [] if despite_anchor else (await self._witnesses.known_heads([case_id])).get(case_id, ())
+        require_extends(start, entries, known)
         await self._executions.terminate(case_id, reason)
-        repeated = await restart(self._store, self._executions, start, _now())
+        repeated = await restart(self._store, self._executions, start, _now(), known=known)
         return ResetOutcome(mode="ledger", kept=kept, repeated=repeated)
 
     async def reconcile(self, *, restart_many: bool) -> None:
@@ -198,83 +227,6 @@ async def journaled(
         await store.journal(line("failed", detail))
         raise
     await store.journal(line("done", ";".join(told)))
-
-
-_SERVICES = "用 shaodao doctor 检查 Temporal、工作进程和数据库;恢复后自动继续。"
-_WAITING: dict[str, tuple[str, str]] = {
-    "intake": ("呼叫已受理,办理流程未启动", _SERVICES),
-    "act": ("操作已受理,等待补办:", _SERVICES),
-    "notice": (
-        "通知未送出:",
-        "检查发送渠道和工作进程;恢复后自动重发,急需时执行 shaodao ops resend 通知编号。",
-    ),
-    "archive": (
-        "归档失败",
-        "检查归档位置能否写入、空间是否足够;下次归档自动重试。提示“未覆盖”的,请审计人员核对。",
-    ),
-}
-_ROLLED_BACK = "多为新版本与案件历史不符:请回退部署,或执行 shaodao ops reset 案件编号 --before-deploy 版本 --reason 原因。"
-_DIFFERING: dict[str, tuple[str, str]] = {
-    "missing": ("办理流程缺失,未自动恢复", "核对命名空间后执行 shaodao ops reconcile --now --restart-many。"),
-    "not_started": ("呼叫已受理,办理流程未启动", _SERVICES),
-    "ended": ("办理流程已结束,而台账中案件未办结", "请审计人员核对台账与流程历史。"),
-    "stray": (
-        "有办理流程而没有在办案件",
-        "核对数据库与命名空间是否配套;确认无误后在 Temporal 界面终止该流程。",
-    ),
-    "ledger_behind": ("台账落后于办理流程", "检查数据库;恢复后自动补记。"),
-    "stage_differs": ("读模型与办理流程不符", "执行 shaodao ops rebuild 案件编号。"),
-    "failed": ("核对时未得到答复", _SERVICES),
-}
-
-
-def _waits(stuck: Stuck) -> Finding:
-    cause, advice = _WAITING[stuck.subject]
-    what = next((label for act, label in ACTS.items() if act == stuck.what), stuck.what)
-    return Finding(
-        kind=stuck.subject,
-        case_id=stuck.case_id,
-        cause=cause + what,
-        advice=advice,
-        since=stuck.since,
-        attempts=stuck.attempts,
-        error=stuck.error,
-        id=stuck.id,
-    )
-
-
-def _troubled(trouble: Trouble) -> Finding:
-    if trouble.kind == "workflow_task":
-        kind, cause, advice = "workflow_task", "流程任务反复失败", _ROLLED_BACK
-    elif "ledger_conflict" in trouble.error:
-        kind, cause = "ledger_conflict", "台账此处已有不同的记录,未覆盖"
-        advice = (
-            "请审计人员核对;确认以台账为准后执行 shaodao ops reset 案件编号 --from-ledger --reason 原因。"
-        )
-    else:
-        kind, cause, advice = "activity", "台账补记未成功", "检查数据库;恢复后自动补记。"
-    return Finding(
-        kind=kind,
-        case_id=trouble.case_id,
-        cause=cause,
-        advice=advice,
-        since=trouble.since,
-        attempts=trouble.attempts,
-        error=trouble.error,
-    )
-
-
-def _differs(difference: Difference) -> Finding:
-    cause, advice = _DIFFERING[difference.kind]
-    return Finding(
-        kind=difference.kind,
-        case_id=difference.case_id,
-        cause=cause,
-        advice=advice,
-        since=None,
-        attempts=0,
-        error=difference.detail,
-    )
 
 
 def _now() -> datetime:

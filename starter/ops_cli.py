@@ -2,16 +2,21 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+from domain.calendar import SHANGHAI
+from domain.district import AdoptionScope
 from domain.words import local
+from starter.journal import paragraphs
 
 _Request: TypeAlias = Callable[..., Any]
 _POLL = 0.5
@@ -62,6 +67,13 @@ def _local(moment: str | None) -> str:
     return local(datetime.fromisoformat(moment)) if moment else "—"
 
 
+def _paragraph(head: str, below: Iterable[str]) -> None:
+    """Print what fits any width: a table of six columns does not fit eighty."""
+    out.print(Text(head, style="bold"))
+    for line in below:
+        out.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 4), expand=False))
+
+
 # --- ops ---------------------------------------------------------------------------------------------------
 
 
@@ -75,18 +87,13 @@ def stuck(
     if not items:
         out.print("没有受阻的事项。")
         return
-    table = _table("案件", "原因", "自", "已试", "处理办法", "程序报告")
     for each in items:
-        cause = each["cause"] + (f"(通知编号 {each['notice_id']})" if each["kind"] == "notice" else "")
-        table.add_row(
-            each["case_id"],
-            cause,
-            _local(each["since"]),
-            str(each["attempts"]),
-            each["advice"],
-            each["error"],
-        )
-    out.print(table)
+        where = f"案件 {each['case_id']}" if each["case_id"] else "全局"
+        notice = f"(通知编号 {each['notice_id']})" if each["kind"] == "notice" else ""
+        since = f",自 {_local(each['since'])}" if each["since"] else ""
+        tried = f",已试 {each['attempts']} 次" if each["attempts"] else ""
+        below = [f"处理:{each['advice']}", f"程序报告:{each['error']}" if each["error"] else ""]
+        _paragraph(f"✗ {where}  {each['cause']}{notice}{since}{tried}", filter(None, below))
     raise typer.Exit(1)
 
 
@@ -119,6 +126,9 @@ def reset(
     to_event: Annotated[int | None, typer.Option(help="退回到该历史事件之前。")] = None,
     *,
     from_ledger: Annotated[bool, typer.Option("--from-ledger", help="按台账继续。")] = False,
+    despite_anchor: Annotated[
+        bool, typer.Option("--despite-anchor", help="台账与锚定或归档不符,已由审计人员查明,仍按台账继续。")
+    ] = False,
     url: Url = LOCAL,
 ) -> None:
     """重置案件的办理流程;台账只增不改。"""
@@ -130,6 +140,7 @@ def reset(
         before_deploy=before_deploy,
         to_event=to_event,
         from_ledger=from_ledger,
+        despite_anchor=despite_anchor,
     )
     if outcome["mode"] == "history":
         out.print("已退回,其后的操作自动重新办理。")
@@ -184,24 +195,27 @@ def archive_now(
 
 @ops_app.command()
 def journal(
-    limit: Annotated[int, typer.Option(help="行数。", min=1, max=1000)] = 50, url: Url = LOCAL
+    limit: Annotated[int, typer.Option(help="行数(每项操作两行)。", min=1, max=1000)] = 100, url: Url = LOCAL
 ) -> None:
-    """运维日志,最新的在前。"""
-    table = _table("时间", "人员", "操作", "内容", "结果", "说明")
-    for each in _get(url, "/ops/journal", limit=limit)["items"]:
-        arguments = json.dumps(each["arguments"], ensure_ascii=False)
-        table.add_row(
-            _local(each["at"]),
-            f"{each['person_name']}({each['person']})",
-            each["name"],
-            arguments,
-            _OUTCOMES.get(each["outcome"], each["outcome"]),
-            each["detail"],
-        )
-    out.print(table)
+    """运维日志,最新的在前:何时、结果、何事、何人;其后为内容与说明。"""
+    for head, below in paragraphs(_get(url, "/ops/journal", limit=limit)["items"]):
+        _paragraph(head, below)
 
 
-_OUTCOMES = {"begun": "开始", "done": "完成", "failed": "未成"}
+@ops_app.command()
+def reproject(
+    reason: Annotated[str, typer.Option(help="依据,记入每个案件的台账和运维日志。")],
+    scope: Annotated[
+        AdoptionScope, typer.Option(help="calendar 工作日历、policy 政策、all 二者。")
+    ] = AdoptionScope.CALENDAR,
+    district: Annotated[str | None, typer.Option(help="区(市)代码;默认为本人所在区(市)。")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """按新装载的工作日历(或政策)重算全部在办案件的时限;同 district apply。"""
+    done = _post(url, "/policy/adoptions", scope=scope, reason=reason, district=district)
+    out.print(
+        f"已受理:{done['cases']} 件在办案件将适用政策 {done['policy_version']}、日历 {done['calendar_version']}。"
+    )
 
 
 # --- archive -----------------------------------------------------------------------------------------------
@@ -214,53 +228,108 @@ def archive_list(
     url: Url = LOCAL,
 ) -> None:
     """列出已归档的案件。"""
-    table = _table("案件", "归档时间", "台账条数", "运行数", "完整", "位置")
     for each in _get(url, "/archive", after=after, limit=limit)["items"]:
-        table.add_row(
-            each["case_id"],
-            _local(each["archived_at"]),
-            str(each["entries"]),
-            str(each["runs"]),
-            "是" if each["complete"] else "否",
-            each["location"],
+        whole = "完整" if each["complete"] else "不完整(归档之前,Temporal 已遗忘部分运行)"
+        _paragraph(
+            f"{each['case_id']}  {_local(each['archived_at'])} 归档",
+            [
+                f"台账 {each['entries']} 条,运行 {each['runs']} 个,{whole}",
+                each["location"],
+                f"SHA-256 {each['sha256']}",
+            ],
         )
-    out.print(table)
+
+
+@archive_app.command("runs")
+def archive_runs(
+    case_id: Annotated[str | None, typer.Argument(help="案件编号;不填则列出全部。")] = None,
+    after: Annotated[str, typer.Option(help="从该运行编号之后开始。")] = "",
+    limit: Annotated[int, typer.Option(help="条数。", min=1, max=1000)] = 100,
+    url: Url = LOCAL,
+) -> None:
+    """列出已归档的运行,含未办结案件中先行结束的(续接、终止、重置)。"""
+    for each in _get(url, "/archive/runs", case_id=case_id, after=after, limit=limit)["items"]:
+        _show_run(each)
+
+
+def _show_run(run: dict[str, Any]) -> None:
+    ended = f"{_STATUSES.get(run['status'], run['status'])},{run['events']} 个事件,{run['size']:,} 字节"
+    lasted = f"{_local(run['started_at'])} 至 {_local(run['closed_at'])}"
+    below = [f"{ended},{lasted}", run["location"], f"SHA-256 {run['sha256']}"]
+    _paragraph(f"{run['case_id']}  运行 {run['run_id']}", below)
+
+
+_STATUSES = {
+    "COMPLETED": "正常结束",
+    "CONTINUED_AS_NEW": "转入新的运行",
+    "TERMINATED": "被终止",
+    "FAILED": "失败",
+    "CANCELED": "被取消",
+    "TIMED_OUT": "超时",
+}
 
 
 @archive_app.command("show")
 def archive_show(
     case_id: str,
+    run: Annotated[str | None, typer.Option(help="运行编号,见 archive runs:只看这一次运行。")] = None,
     save: Annotated[Path | None, typer.Option(help="把清单、台账和运行历史存入该目录。")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="输出运行历史(JSON),载荷保持密文。")] = False,
     url: Url = LOCAL,
 ) -> None:
-    """从归档读出一个案件;不依赖办理引擎。"""
+    """从归档读出一个案件,或其中一次运行;不依赖办理引擎。"""
+    if run is not None and not as_json and save is None:
+        _show_timeline(_get(url, f"/cases/{case_id}/archive/runs/{run}/timeline"))
+        return
     found = _get(url, f"/cases/{case_id}/archive")
-    table = _table("条", "时间", "事项", "办理人", "哈希")
-    for line in found["ledger"]:
-        entry = json.loads(line["entry"])
-        by = (entry.get("by") or {}).get("name", "时钟")
-        table.add_row(
-            str(entry["sequence"]), _local(entry["at"]), entry["event"]["kind"], by, line["hash"][:12]
-        )
-    out.print(table)
-    for run in found["manifest"]["runs"]:
-        out.print(f"运行 {run['run_id']}:{run['status']},{run['events']} 个事件,{run['kept']['location']}")
+    found["runs"] = [each for each in found["runs"] if run in {None, each["run_id"]}]
+    if as_json:
+        histories = {each["run_id"]: _history(url, case_id, each["run_id"]) for each in found["runs"]}
+        out.print_json(json.dumps(histories[run] if run else histories, ensure_ascii=False))
+    else:
+        _show_ledger(found["ledger"])
+        for each in found["runs"]:
+            _show_run(each)
     if save is not None:
         _save(url, case_id, found, save)
-        out.print(f"已存入 {save.resolve()}")
+        err.print(f"已存入 {save.resolve()}")
+
+
+def _history(url: str, case_id: str, run_id: str) -> Any:
+    return _get(url, f"/cases/{case_id}/archive/runs/{run_id}")
+
+
+def _show_timeline(found: dict[str, Any]) -> None:
+    _show_run(found["run"])
+    for line in found["items"]:
+        at = datetime.fromisoformat(line["at"]).astimezone(SHANGHAI)
+        who = f"{line['who']}:" if line["who"] else ""
+        out.print(Text(f"{at:%m-%d %H:%M:%S}  {who}{line['text']}(事件 {line['event_id']})"))
+
+
+def _show_ledger(ledger: list[dict[str, str]]) -> None:
+    if not ledger:
+        out.print("案件尚未归档(未办结),归档中只有先行结束的运行:")
+        return
+    for line in ledger:
+        entry = json.loads(line["entry"])
+        by = (entry.get("by") or {}).get("name", "系统时钟")
+        head = f"{entry['sequence']:>3}  {_local(entry['at'])}  {by}:{line['text']}"
+        out.print(Text(f"{head}  {line['hash'][:12]}", overflow="fold"))
 
 
 def _save(url: str, case_id: str, found: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = json.dumps(found["manifest"], ensure_ascii=False, indent=1)
-    (folder / "manifest.json").write_text(manifest, "utf-8")
-    ledger = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found["ledger"])
-    (folder / "ledger.jsonl").write_text(ledger, "utf-8")
-    for run in found["manifest"]["runs"]:
-        history = _get(url, f"/cases/{case_id}/archive/runs/{run['run_id']}")
-        (folder / f"{run['run_id']}.json").write_text(
-            json.dumps(history, ensure_ascii=False, indent=1), "utf-8"
-        )
+    if found["manifest"]:
+        manifest = json.dumps(found["manifest"], ensure_ascii=False, indent=1)
+        (folder / "manifest.json").write_text(manifest, "utf-8")
+        lines = [{"entry": line["entry"], "hash": line["hash"]} for line in found["ledger"]]
+        ledger = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (folder / "ledger.jsonl").write_text(ledger, "utf-8")
+    for run in found["runs"]:
+        history = json.dumps(_history(url, case_id, run["run_id"]), ensure_ascii=False, indent=1)
+        (folder / f"{run['run_id']}.json").write_text(history, "utf-8")
 
 
 @archive_app.command("verify")
@@ -286,9 +355,17 @@ def archive_verify(
 
 
 def _all(url: str) -> list[str]:
-    found: list[str] = []
+    """Return every case of which anything is archived, be it runs only."""
+    cases = [each["case_id"] for each in _pages(url, "/archive", "case_id")]
+    runs = [each["case_id"] for each in _pages(url, "/archive/runs", "run_id")]
+    return sorted({*cases, *runs})
+
+
+def _pages(url: str, path: str, cursor: str) -> Iterator[dict[str, Any]]:
+    after = ""
     while True:
-        page = _get(url, "/archive", after=found[-1] if found else "", limit=_PAGE)["items"]
-        found += [each["case_id"] for each in page if each["case_id"] not in found[-1:]]
+        page = _get(url, path, after=after, limit=_PAGE)["items"]
+        yield from page
         if len(page) < _PAGE:
-            return list(dict.fromkeys(found))
+            return
+        after = page[-1][cursor]

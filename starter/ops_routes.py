@@ -9,20 +9,30 @@ from google.protobuf.json_format import MessageToJson
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from activities.archive import read_history, read_ledger, read_manifest, verify
+from activities.archive import (
+    read_history,
+    read_ledger,
+    read_manifest,
+    read_terms,
+    verify,
+    verify_run,
+)
 from adapters.archive import open_archive
 from adapters.store import Answer
 from adapters.upkeep import ArchivedVersion
+from domain import words
 from domain.case import CaseId, Role
 from domain.district import Person
 from domain.errors import DomainError, Forbidden
-from domain.ports import Archive, Manifest
+from domain.events import Entry
+from domain.ports import Archive, ArchivedRun, Manifest
 from starter.api import API, Doors, Key, OurDoors, Reader, _digest, _json, _replayed, _visible, identify
 from starter.api import router as cases_router
 from starter.bodies import Body, RowId
 from starter.executions import TemporalExecutions
 from starter.operations import Operations, journaled
 from starter.problems import Problem, case_not_found
+from starter.run_timeline import run_timeline
 
 router = APIRouter(prefix=API, dependencies=[Depends(identify)], responses=cases_router.responses)
 _T = TypeVar("_T")
@@ -48,7 +58,11 @@ def _scope(person: Person, roles: frozenset[Role]) -> str | None:
 
 def _operations(doors: Doors) -> Operations:
     return Operations(
-        doors.store, TemporalExecutions(doors.cases), doors.cases.client, doors.cases.task_queue
+        doors.store,
+        TemporalExecutions(doors.cases),
+        doors.witnesses,
+        doors.cases.client,
+        doors.cases.task_queue,
     )
 
 
@@ -200,6 +214,9 @@ class ResetBody(Body):
     ] = None
     to_event: Annotated[int | None, Field(ge=2, le=1_000_000, description="历史事件编号")] = None
     from_ledger: Annotated[bool, Field(description="不看历史,按台账继续")] = False
+    despite_anchor: Annotated[
+        bool, Field(description="台账与锚定或归档不符,仍按台账继续;须已由审计人员查明")
+    ] = False
     reason: Reason
 
     @model_validator(mode="after")
@@ -227,14 +244,21 @@ async def reset(body: ResetBody, doors: OurDoors, person: Reader, key: Key = Non
     async def effect() -> ResetView:
         arguments = body.model_dump(exclude_none=True)
         async with journaled(doors.store, person, district, "reset", arguments) as told:
-            outcome = await _operations(doors).reset(
-                CaseId(body.case_id),
-                before_deploy=body.before_deploy,
-                to_event=body.to_event,
-                reason=f"{person.name}({person.id}):{body.reason}",
+            outcome = await _reading(
+                _operations(doors).reset(
+                    CaseId(body.case_id),
+                    before_deploy=body.before_deploy,
+                    to_event=body.to_event,
+                    despite_anchor=body.despite_anchor,
+                    reason=f"{person.name}({person.id}):{body.reason}",
+                )
             )
             view = ResetView(mode=outcome.mode, kept=outcome.kept, repeated=outcome.repeated)
-            told.append(view.model_dump_json())
+            told.append(
+                "流程历史退回,其后的操作重新办理"
+                if view.mode == "history"
+                else f"按台账继续,保持原样 {view.kept} 条,补办 {view.repeated} 项"
+            )
         return view
 
     return await _once(doors, person, key, "/ops/reset", body, effect)
@@ -386,6 +410,42 @@ class ArchivedView(BaseModel):
     sha256: str
 
 
+class ArchivedRunView(BaseModel):
+    """One run in the archive."""
+
+    case_id: str
+    run_id: str
+    status: str
+    started_at: datetime
+    closed_at: datetime
+    events: int
+    size: Annotated[int, Field(description="字节")]
+    sha256: str
+    location: str
+
+
+class ArchivedRunsView(BaseModel):
+    """Some runs, by id; the last one's is where the next page begins."""
+
+    items: list[ArchivedRunView]
+
+
+class RunLineView(BaseModel):
+    """One event of a run, as people read it."""
+
+    event_id: int
+    at: datetime
+    who: str
+    text: str
+
+
+class RunTimelineView(BaseModel):
+    """A run, oldest event first."""
+
+    run: ArchivedRunView
+    items: list[RunLineView]
+
+
 class ArchivedPageView(BaseModel):
     """Some, by case id; the last case id is where the next page begins."""
 
@@ -396,8 +456,9 @@ class CaseArchiveView(BaseModel):
     """What the archive has of a case."""
 
     versions: list[ArchivedView]
+    runs: Annotated[list[ArchivedRunView], Field(description="已归档的运行,含案件办结之前结束的")]
     manifest: Annotated[Manifest | None, Field(description="最新版本的清单,从归档读出")]
-    ledger: Annotated[list[dict[str, str]], Field(description="最新版本的台账,从归档读出")]
+    ledger: Annotated[list[dict[str, str]], Field(description="最新版本的台账,从归档读出;text 为一句话说明")]
     problem: Annotated[str | None, Field(description="逐一校验的结果;null 表示无误或未校验")]
 
 
@@ -422,40 +483,86 @@ async def case_archive(
     *,
     check: Annotated[bool, Query(description="逐一校验归档文件")] = False,
 ) -> CaseArchiveView:
-    """案件的归档版本、清单与台账;内容直接从归档读出,不依赖办理引擎。"""
-    versions = await _versions(doors, person, case_id)
+    """案件的归档版本、运行、清单与台账;内容直接从归档读出,不依赖办理引擎。未办结的案件只有运行。"""
+    versions, runs = await _archived(doors, person, case_id)
     archive = _archive(doors)
-    newest = versions[-1].manifest
-    if check and (problem := await _problem(archive, versions)):
-        return CaseArchiveView(
-            versions=[_view(each) for each in versions], manifest=None, ledger=[], problem=problem
-        )
-    manifest = await _reading(read_manifest(archive, newest))
-    ledger = await _reading(read_ledger(archive, manifest))
-    return CaseArchiveView(
+    found = CaseArchiveView(
         versions=[_view(each) for each in versions],
-        manifest=manifest,
-        ledger=[{"entry": text, "hash": hash_} for text, hash_ in ledger],
-        problem=None,
+        runs=[_run_view(CaseId(case_id), run) for run in runs],
+        manifest=None,
+        ledger=[],
+        problem=await _problem(archive, versions, runs) if check else None,
     )
+    if found.problem or not versions:
+        return found
+    manifest = await _reading(read_manifest(archive, versions[-1].manifest))
+    ledger = await _reading(read_ledger(archive, manifest))
+    terms = await _reading(read_terms(archive, manifest))
+    told = [
+        {"entry": text, "hash": hash_, "text": words.sentence(Entry.model_validate_json(text), terms)}
+        for text, hash_ in ledger
+    ]
+    return found.model_copy(update={"manifest": manifest, "ledger": told})
+
+
+@router.get("/archive/runs", summary="已归档的运行", tags=["归档"])
+async def archived_runs(
+    doors: OurDoors,
+    person: Reader,
+    case_id: Annotated[Id | None, Query(description="只列一个案件")] = None,
+    after: Annotated[str, Query(max_length=100, pattern=r"^[a-z0-9-]*$")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> ArchivedRunsView:
+    """按运行编号(即按开始时间)列出已归档的运行,含未办结案件中先行结束的(续接、终止、重置)。"""
+    scope = _scope(person, _READS_ARCHIVE)
+    found = await doors.store.runs_page(
+        district=scope, case_id=CaseId(case_id) if case_id else None, after=after, limit=limit
+    )
+    return ArchivedRunsView(items=[_run_view(of, run) for of, run in found])
 
 
 @router.get("/cases/{case_id}/archive/runs/{run_id}", summary="归档的运行历史", tags=["归档"])
 async def archived_run(case_id: str, run_id: str, doors: OurDoors, person: Reader) -> Response:
     """一次运行的完整事件历史(Temporal 的 JSON 格式);载荷保持原样,加密的仍为密文。"""
     archive = _archive(doors)
-    for version in reversed(await _versions(doors, person, case_id)):
-        manifest = await _reading(read_manifest(archive, version.manifest))
-        for run in manifest.runs:
-            if run.run_id == run_id:
-                return _json(MessageToJson(await _reading(read_history(archive, run))))
-    raise Problem(404, "not_archived", "归档中没有该案件的此项内容。")
+    run = await _run(doors, person, archive, case_id, run_id)
+    return _json(MessageToJson(await _reading(read_history(archive, run))))
 
 
-async def _problem(archive: Archive, versions: Sequence[ArchivedVersion]) -> str | None:
+@router.get("/cases/{case_id}/archive/runs/{run_id}/timeline", summary="归档运行的时间线", tags=["归档"])
+async def archived_run_timeline(
+    case_id: str, run_id: str, doors: OurDoors, person: Reader
+) -> RunTimelineView:
+    """一次运行中何时、何人、何事;从归档的历史读出。"""
+    archive = _archive(doors)
+    run = await _run(doors, person, archive, case_id, run_id)
+    history = await _reading(read_history(archive, run))
+    lines = await run_timeline(history.events, doors.cases.client.data_converter)
+    return RunTimelineView(
+        run=_run_view(CaseId(case_id), run),
+        items=[RunLineView.model_validate(each, from_attributes=True) for each in lines],
+    )
+
+
+async def _run(doors: Doors, person: Person, archive: Archive, case_id: str, run_id: str) -> ArchivedRun:
+    """Return the run: as the table names it, or else a manifest in the archive."""
+    versions, runs = await _archived(doors, person, case_id)
+    for version in reversed(versions):
+        runs = [*runs, *(await _reading(read_manifest(archive, version.manifest))).runs]
+    found = next((run for run in runs if run.run_id == run_id), None)
+    if found is None:
+        raise Problem(404, "not_archived", "归档中没有该案件的此项内容。")
+    return found
+
+
+async def _problem(
+    archive: Archive, versions: Sequence[ArchivedVersion], runs: Sequence[ArchivedRun]
+) -> str | None:
     try:
         for version in versions:
             await verify(archive, version.manifest)
+        for run in runs:
+            await verify_run(archive, run)
     except DomainError as error:
         return error.detail
     except FileNotFoundError:
@@ -463,13 +570,17 @@ async def _problem(archive: Archive, versions: Sequence[ArchivedVersion]) -> str
     return None
 
 
-async def _versions(doors: Doors, person: Person, case_id: str) -> list[ArchivedVersion]:
+async def _archived(
+    doors: Doors, person: Person, case_id: str
+) -> tuple[list[ArchivedVersion], list[ArchivedRun]]:
+    """Return the case's versions and runs in the archive; an open case has runs only."""
     _scope(person, _READS_ARCHIVE)
     state = await _visible(doors, CaseId(case_id), person)
     versions = await doors.store.archived(state.case_id)
-    if not versions:
+    runs = sorted(await doors.store.archived_runs(state.case_id), key=lambda run: run.started_at)
+    if not versions and not runs:
         raise Problem(404, "not_archived", "归档中没有该案件的此项内容。")
-    return versions
+    return versions, runs
 
 
 async def _reading(read: Awaitable[_T]) -> _T:
@@ -484,6 +595,20 @@ def _archive(doors: Doors) -> Archive:
     if doors.settings.archive is None:
         raise Problem(404, "no_archive", "未设置归档位置(SHAODAO_ARCHIVE),请联系管理员。")
     return open_archive(doors.settings.archive)
+
+
+def _run_view(case_id: CaseId, run: ArchivedRun) -> ArchivedRunView:
+    return ArchivedRunView(
+        case_id=case_id,
+        run_id=run.run_id,
+        status=run.status,
+        started_at=run.started_at,
+        closed_at=run.closed_at,
+        events=run.events,
+        size=run.kept.size,
+        sha256=run.kept.sha256,
+        location=run.kept.location,
+    )
 
 
 def _view(version: ArchivedVersion) -> ArchivedView:

@@ -64,6 +64,7 @@ class _Task:
     """A workflow task: what had happened before it, and what the workflow wanted done in it."""
 
     started: HistoryEvent
+    completed: HistoryEvent
     before: list[HistoryEvent]
     after: list[HistoryEvent] = field(default_factory=list)
 
@@ -76,6 +77,13 @@ def rehearse(stage: Stage, history: WorkflowHistory) -> None:
     Raises:
         Unrehearsable: see there. What the interceptor was told until then is worth nothing.
     """
+    try:
+        _rehearse(stage, history)
+    except (LookupError, ValueError, TypeError) as error:  # events that no server writes
+        raise Unrehearsable(repr(error)) from error
+
+
+def _rehearse(stage: Stage, history: WorkflowHistory) -> None:
     tasks = list(_tasks(history.events))
     if not tasks:
         raise Unrehearsable("no task")
@@ -109,27 +117,52 @@ _WANTED = frozenset(
 def _tasks(events: Sequence[HistoryEvent]) -> Iterator[_Task]:
     task: _Task | None = None
     before: list[HistoryEvent] = []
-    started: HistoryEvent | None = None
+    scheduled = started = None
+    timers: dict[str, int] = {}
+    if [event.event_id for event in events] != list(range(1, len(events) + 1)):
+        raise Unrehearsable("event ids")
     for event in events[1:]:
         kind = event.WhichOneof("attributes")
-        if kind in _WANTED and task is not None and not before and started is None:
+        if kind in _WANTED and task is not None and not before and scheduled is None:
+            _require(event, workflow_task_completed_event_id=task.completed.event_id)
+            if kind == "timer_started_event_attributes":
+                timers[event.timer_started_event_attributes.timer_id] = event.event_id
+            elif kind == "timer_canceled_event_attributes":
+                timer = event.timer_canceled_event_attributes.timer_id
+                _require(event, started_event_id=timers.pop(timer))
             task.after.append(event)
-        elif kind == "timer_fired_event_attributes" and started is None:
+        elif kind == "timer_fired_event_attributes" and scheduled is None:
+            timer = event.timer_fired_event_attributes.timer_id
+            _require(event, started_event_id=timers.pop(timer))
             before.append(event)
-        elif kind == "workflow_task_scheduled_event_attributes":
-            continue
-        elif kind == "workflow_task_started_event_attributes":
+        elif kind == "workflow_task_scheduled_event_attributes" and scheduled is None:
+            scheduled = event
+        elif kind == "workflow_task_started_event_attributes" and scheduled is not None and started is None:
+            _require(event, scheduled_event_id=scheduled.event_id)
             started = event
-        elif kind == "workflow_task_completed_event_attributes" and started is not None:
+        elif (
+            kind == "workflow_task_completed_event_attributes"
+            and scheduled is not None
+            and started is not None
+        ):
+            _require(event, scheduled_event_id=scheduled.event_id, started_event_id=started.event_id)
             if task is not None:
                 yield task
-            task, before, started = _Task(started, before), [], None
+            task, before = _Task(started, event, before), []
+            scheduled = started = None
         else:
             raise Unrehearsable(kind)
-    if before or started is not None:
+    if before or scheduled is not None:
         raise Unrehearsable("a task that is under way")
     if task is not None:
         yield task
+
+
+def _require(event: HistoryEvent, **references: int) -> None:
+    """See that an event names the events that it belongs to."""
+    attributes = getattr(event, event.WhichOneof("attributes") or "")
+    if any(getattr(attributes, name, event_id) != event_id for name, event_id in references.items()):
+        raise Unrehearsable("event references")
 
 
 def _flags(events: Sequence[HistoryEvent]) -> list[int]:

@@ -8,6 +8,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from adapters.store import Store, StoreUnavailable
+from adapters.witnesses import LedgerWitnesses
 from domain.commands import COMMANDS, Act, AnyCommand
 from domain.errors import DomainError
 from domain.lifecycle import AFTER_THE_END, decide, fold
@@ -27,9 +28,23 @@ class Relay:
     """Starts workflows of calls that were only committed, and repeats acts that were only committed.
 
     Everything is repeated safely: starts by workflow id, acts by update id. Any number of doors may run one.
+
+    Args:
+        anchor_every: how often every district is anchored.
+        witnesses: what a ledger is held against before an ended case is taken up again.
     """
 
-    def __init__(self, store: Store, cases: CaseClient, directory: Directory) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cases: CaseClient,
+        directory: Directory,
+        *,
+        anchor_every: timedelta = timedelta(hours=1),
+        witnesses: LedgerWitnesses | None = None,
+    ) -> None:
+        self._witnesses = witnesses or LedgerWitnesses(store)
+        self._anchor_every = anchor_every
         self._store = store
         self._cases = cases
         self._directory = directory
@@ -100,11 +115,15 @@ class Relay:
         await self._store.act_failed(pending.id, type(error).__name__, _now() + pause)
 
     async def serve_notices(self) -> None:
-        """See that every district has its workflow for notices."""
+        """See that every district has its workflow for notices, and is anchored."""
         for district in self._directory.districts():
             if district.code not in self._served:
                 await self._cases.start_notices(district.code)
-                await keep_anchor_schedule(self._cases.client, district.code)
+                await keep_anchor_schedule(
+                    self._cases.client,
+                    district.code,
+                    every=self._anchor_every,
+                )
                 self._served.add(district.code)
 
     async def _over_or_not_started(self, pending: PendingAct) -> None:
@@ -122,7 +141,18 @@ class Relay:
 
     async def _take_up_or_refuse(self, pending: PendingAct) -> None:
         """A case that has ended goes on in a run of its own for an act that the rules let follow the end."""
-        start = await self._store.reopening(pending.case_id) if pending.act in AFTER_THE_END else None
+        start = None
+        if pending.act in AFTER_THE_END:
+            try:
+                known = await self._witnesses.of(pending.case_id)
+                start = await self._store.reopening(pending.case_id, known)
+            except (
+                DomainError,
+                OSError,
+            ) as error:  # the ledger is contradicted, or the archive cannot be asked
+                _log.error("case_not_taken_up", case_id=pending.case_id, reason=str(error)[:200])
+                await self._later(pending, error)
+                return
         if start is None or start.carried is None:
             await self._refused(pending, "案件已经结束。")
             return

@@ -1,5 +1,6 @@
 """Everything that happens by itself at set times: one table, made known to Temporal at every worker's start."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,10 +119,23 @@ def _schedule(schedule_id: str, recurring: Recurring, task_queue: str) -> Schedu
 
 _WITHIN = timedelta(seconds=10)
 _CATCH_UP = timedelta(days=7)
+_DAY = timedelta(days=1)
+_TEN_PAST = timedelta(minutes=10)
 
 
-async def keep_anchor_schedule(client: Client, district: str, *, task_queue: str = names.TASK_QUEUE) -> None:
-    """See that the district is anchored every night at ten past midnight; safe to ask for again and again.
+async def keep_anchor_schedule(
+    client: Client,
+    district: str,
+    *,
+    every: timedelta = timedelta(hours=1),
+    task_queue: str = names.TASK_QUEUE,
+) -> None:
+    """See that the district is anchored at ten past midnight and this often from then on; safe to ask for again.
+
+    A schedule that stands is made to be so; one that an operator paused stays paused.
+
+    Args:
+        every: a day, or a part of it.
 
     Raises:
         TemporalUnavailable: try again later.
@@ -133,17 +147,20 @@ async def keep_anchor_schedule(client: Client, district: str, *, task_queue: str
             id=names.anchor_id(district),
             task_queue=task_queue,
             typed_search_attributes=TypedSearchAttributes([SearchAttributePair(names.DISTRICT, district)]),
-            static_summary="每日锚定",
+            static_summary="锚定",
         ),
         spec=ScheduleSpec(
             calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(0)], minute=[ScheduleRange(10)])],
+            intervals=[] if every >= _DAY else [ScheduleIntervalSpec(every=every, offset=_TEN_PAST % every)],
             time_zone_name="Asia/Shanghai",
         ),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=_CATCH_UP),
     )
+    handle = client.get_schedule_handle(names.anchor_id(district))
     try:
-        await client.create_schedule(names.anchor_id(district), schedule, rpc_timeout=_WITHIN)
-    except ScheduleAlreadyRunningError:
-        return
+        with contextlib.suppress(ScheduleAlreadyRunningError):
+            await client.create_schedule(names.anchor_id(district), schedule, rpc_timeout=_WITHIN)
+            return
+        await handle.update(_Replace(schedule), rpc_timeout=_WITHIN)
     except (RPCError, RuntimeError) as error:
         raise TemporalUnavailable(str(error)) from error

@@ -23,6 +23,12 @@ FORGETS_SOON = [
 ]
 """A run that is deleted is gone after seconds, instead of after half a minute."""
 
+REPORTS_AT_ONCE = [
+    "--dynamic-config-value",
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=1",
+]
+"""A failing workflow task stands in lists after its first failure."""
+
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
@@ -64,7 +70,7 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_existing_path=str(BIN / "temporal"),
         dev_server_log_level="error",
         search_attributes=names.SEARCH_ATTRIBUTES,
-        dev_server_extra_args=FORGETS_SOON,
+        dev_server_extra_args=[*FORGETS_SOON, *REPORTS_AT_ONCE],
     ) as environment:
         yield environment
 

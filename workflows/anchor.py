@@ -1,4 +1,4 @@
-"""Anchoring a district's chains once a day; started by a schedule."""
+"""Anchoring a district's chains again and again; started by a schedule."""
 
 from datetime import timedelta
 
@@ -15,23 +15,23 @@ _PAUSE = timedelta(minutes=5)
 
 @workflow.defn(name=names.ANCHOR)
 class Anchor:
-    """One run a day and district; it waits for the database, however long that is away."""
+    """One anchor of a district; it waits for the database, however long that is away."""
 
     @workflow.run
     async def run(self, district: str) -> Anchored:
         """Anchor, and show operators what came of it."""
-        workflow.set_current_details(f"## 每日锚定\n\n正在锚定 **{district}** 的全部台账。")
+        workflow.set_current_details(f"## 锚定\n\n正在锚定 **{district}** 的全部台账与日志。")
         anchored: Anchored = await workflow.execute_activity(
             names.ANCHOR_ACTIVITY,
             district,
             result_type=Anchored,
             start_to_close_timeout=_TRY,
             retry_policy=RetryPolicy(maximum_interval=_PAUSE),
-            summary="对全部台账计算根哈希、签名并发布",
+            summary="对全部台账与日志计算根哈希、签名并发布",
         )
         wrong = "".join(f"\n- ✗ {each}" for each in anchored.contradicted)
         workflow.set_current_details(
-            f"## 每日锚定 {anchored.day}\n\n- 第 {anchored.number} 号,{anchored.chains} 件\n- 根哈希 {anchored.root}"
+            f"## 锚定 {anchored.day}\n\n- 第 {anchored.number} 号,{anchored.chains} 件\n- 根哈希 {anchored.root}"
             + (f"\n\n**与此前锚定不符,请立即报告审计人员**{wrong}" if wrong else "")
         )
         return anchored

@@ -294,12 +294,11 @@ class Case:
             return
         rings_at = due + clocks.wake_delay(self._state.case_id, self._terms.policy.wake_spread)
         if rings_at < min(self._alarms, default=rings_at + timedelta(1)):
-            self._alarms[rings_at] = asyncio.create_task(self._ring(rings_at))
+            waits_for = words.alarm(due, clocks.acting_at(self._state, self._terms, due), self._terms)
+            self._alarms[rings_at] = asyncio.create_task(self._ring(rings_at, waits_for))
 
-    async def _ring(self, at: datetime) -> None:
-        await workflow.sleep(
-            max(at - workflow.now(), timedelta(0)), summary=f"等待下一时限:{words.local(at)}"
-        )
+    async def _ring(self, at: datetime, waits_for: str) -> None:
+        await workflow.sleep(max(at - workflow.now(), timedelta(0)), summary=waits_for)
         del self._alarms[at]
         self._alarm_rang = True
 
@@ -335,7 +334,7 @@ class Case:
                         result_type=Recorded,
                         schedule_to_close_timeout=_PROMPT_RECORD,
                         retry_policy=RetryPolicy(maximum_attempts=1),
-                        summary=f"记入台账:第{self._unrecorded[0].sequence}条起",
+                        summary=words.recorded(batch.entries, self._terms),
                     )
                 except FailureError:
                     self._behind = True
@@ -360,7 +359,7 @@ class Case:
                         result_type=Recorded,
                         start_to_close_timeout=_CATCH_UP_TRY,
                         retry_policy=RetryPolicy(maximum_interval=_CATCH_UP_PAUSE),
-                        summary=f"台账补记:第{self._unrecorded[0].sequence}条起(数据库恢复后自动完成)",
+                        summary=f"补记{words.recorded(batch.entries, self._terms)}(数据库恢复后自动完成)",
                     )
                 except (FailureError, asyncio.CancelledError):
                     if self._catching_up is not None:

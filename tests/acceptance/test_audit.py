@@ -93,13 +93,19 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "SM3" in audit("verify", tmp_path / "sm3" / f"{closed}.zip")[1]
     status, said = audit("verify", closed, "--data", data)
     assert (status, said.count("✓")) == (0, 4), said
+    assert audit("verify", closed, "--sdk", "--data", data) == (status, said)
     status, said = audit("verify", *period, "--data", data)
     assert status == 0, said
     assert "无误 2" in said
     assert "✓ 没有整案缺失(对照 Temporal 2 件、归档" in said
+    assert "✓ 受理链完整(2 条" in said
+    status, said = audit("verify", "--journals", "--data", data)
+    assert (status, said.count("✓")) == (0, 3), said
     status, said = audit("anchor", "--district", "yicheng", "--data", data)
     assert status == 0, said
     assert "2 件" in said
+    assert "受理 2 条" in said
+    assert "已锚定至第2条" in audit("verify", "--journals", "--data", data)[1]
     assert audit("verify", "--anchors", "--data", data)[0] == 0
     files = ("--anchor-files", data / "anchors", "--public-key", "audit.pub", "--data", data)
     assert audit("verify", *files)[0] == 0
@@ -121,6 +127,8 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert f"✗ [case_deleted] ledger,案件 {under_way}:整案被删除:Temporal(运行中)、" in said
     assert "第1号锚定有此案" in said
     assert f"✗ [row_added] timeline,{under_way}/1" in said
+    assert f"✗ [row_missing] intake,第2条({under_way})" in said
+    assert audit("verify", "--journals", "--data", data)[0] == 1
 
 
 def delete(database: Path, case_id: str) -> None:

@@ -81,9 +81,44 @@ def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
 def test_doctor_finds_everything_in_order(stack: Stack) -> None:
     status, said = shaodao(stack, "doctor")
     assert status == 0, said
-    for subject in ("设置", "载荷加密", "数据库版本", "区(市)数据", "检索属性", "工作进程", "归档"):
-        assert subject in said
-    assert "异常" not in said
+    for subject in (
+        "设置",
+        "载荷加密",
+        "审计签名密钥",
+        "数据库版本",
+        "区(市)数据",
+        "检索属性",
+        "工作进程",
+        "日程 archive",
+        "日程 anchor/yicheng",
+        "在用密钥",
+        "锚定",
+        "归档",
+    ):
+        assert f"✓ {subject}" in said
+    assert not re.search(r"^[✗?]", said, re.MULTILINE)
+
+
+def test_commands_reach_a_stack_on_other_ports_by_its_folder_alone(stack: Stack) -> None:
+    known = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SHAODAO_", "TEMPORAL_"))
+    }
+
+    def on_its_folder(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [str(BIN / "shaodao"), *arguments, "--data", str(stack.options.data)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**known, "COLUMNS": "160"},
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = on_its_folder("doctor")
+    assert (status, f"✓ Temporal            {stack.temporal.address}" in said) == (0, True), said
+    status, said = on_its_folder("audit", "verify", "--district", "yicheng")
+    assert (status, "台账由执行历史得出" in said) == (0, True), said
 
 
 def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:

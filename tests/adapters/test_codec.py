@@ -230,7 +230,26 @@ async def test_an_activity_reads_what_its_workflow_wrote_and_the_other_way_round
 async def test_what_a_schedule_starts_reads_what_the_schedule_holds() -> None:
     converter = encrypting(Keys(new_line(AES_256_GCM, DEFAULT, TODAY)))
     held = await of(converter, "archive/sample").encode(["x"])
-    assert await of(converter, "archive/sample-2026-03-04T00:00:00Z").decode(held) == ["x"]
+    first, second = "archive/sample-2026-03-04T00:00:00Z", "archive/sample-2026-03-04T01:00:00Z"
+    assert await of(converter, first).decode(held) == ["x"]
+    result = await of(converter, first).encode(
+        ["y"]
+    )  # Temporal hands it to the next that the schedule starts
+    assert await of(converter, second).decode(result) == ["y"]
+    for other in (
+        "archive/other-2026-03-04T01:00:00Z",
+        "archive/sample-2026-03-04T01:00:00Z-x",
+        "archive/sampl",
+    ):
+        with pytest.raises(PayloadUnreadable, match="payload_altered"):
+            await of(converter, other).decode(result)
+
+
+async def test_a_payload_of_one_case_is_none_of_another_that_its_id_begins() -> None:
+    converter = encrypting(Keys(new_line(AES_256_GCM, DEFAULT, TODAY)))
+    held = await of(converter, "case/sample-20260304-abc").encode(["x"])
+    with pytest.raises(PayloadUnreadable, match="payload_altered"):
+        await of(converter, "case/sample-20260304-abc-d").decode(held)
 
 
 # --- settings ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from domain import anchor
 from domain.anchor import Anchor, Head, StoredAnchor, inclusion_proof, is_included, leaf_hash, root_of
 from domain.case import CaseId
+from domain.journal import Journal, JournalHead
 
 AT = datetime(2026, 3, 4, tzinfo=UTC)
 LEAVES = st.lists(st.binary(max_size=8).map(leaf_hash), min_size=1, max_size=70)
@@ -62,6 +63,18 @@ def test_a_changed_or_missing_leaf_changes_the_root(leaves: list[bytes], data: s
     assert root_of(leaves[:place] + leaves[place + 1 :]) != root_of(leaves)
 
 
+@given(st.lists(st.dictionaries(st.text("abc", max_size=4), st.binary(max_size=2), max_size=12), max_size=8))
+def test_a_tree_that_grows_always_has_the_root_over_all_its_leaves(steps: list[dict[str, bytes]]) -> None:
+    tree, known = anchor.GrowingTree(), dict[CaseId, bytes]()
+    assert tree.root == root_of([])
+    for step in steps:
+        leaves = {CaseId(case_id): leaf_hash(content) for case_id, content in step.items()}
+        tree.put(leaves)
+        known |= leaves
+        assert len(tree) == len(known)
+        assert tree.root == root_of([known[case_id] for case_id in sorted(known)])
+
+
 def test_a_node_cannot_pass_for_a_leaf() -> None:
     left, right = leaf_hash(b"a"), leaf_hash(b"b")
     assert leaf_hash(left + right) != root_of([left, right])
@@ -80,7 +93,15 @@ def days(*heads: list[Head]) -> list[Anchor]:
     """Return the anchors of as many days, each with the heads of that day."""
     made: list[Anchor] = []
     for number, each in enumerate(heads, start=1):
-        made.append(anchor.make("sample", each, made, day=date(2026, 3, number), at=AT, key_id="k"))
+        made.append(following(made, each, day=number))
+    return made
+
+
+def following(
+    before: list[Anchor], heads: list[Head], *, day: int, journals: Sequence[JournalHead] = ()
+) -> Anchor:
+    made = anchor.make("sample", heads, before, day=date(2026, 3, day), at=AT, key_id="k", journals=journals)
+    assert made is not None
     return made
 
 
@@ -129,6 +150,8 @@ def test_a_case_that_is_not_what_was_anchored_is_named_once(
     (finding,) = anchor.compare_with_ledger(days(*THREE), ledger)
     assert finding.code == code
     assert "案件 a" in finding.place
+    assert anchor.compare_with_ledger(days(*THREE), ledger, cases={"b", "c"}) == []
+    assert anchor.compare_with_ledger(days(*THREE), ledger, cases={"a"}) == [finding]
 
 
 def test_a_ledger_that_has_grown_since_is_well() -> None:
@@ -157,3 +180,68 @@ def test_every_tampering_with_the_anchors_themselves_is_named() -> None:
         found = anchor.read_anchors(tampered).findings
         assert found
         assert found[0].row.startswith(row)
+
+
+# --- several a day, and the journals -------------------------------------------------------------------------
+
+
+def test_a_day_has_one_anchor_at_least_and_another_whenever_something_has_moved() -> None:
+    first = following([], [], day=1)
+    assert (first.number, first.chains, first.changed) == (1, 0, ())
+    unmoved = anchor.make("sample", [], [first], day=first.day, at=AT, key_id="k")
+    assert unmoved is None
+    moved = following([first], [head("a", 1)], day=1)
+    assert (moved.number, moved.day, moved.previous) == (2, first.day, anchor.digest(first.text()))
+    taken = [JournalHead(journal=Journal.INTAKE, sequence=1, hash="x")]
+    journaled = following([first, moved], [head("a", 1)], day=1, journals=taken)
+    assert (journaled.number, journaled.changed, journaled.journals) == (3, (), tuple(taken))
+    again = anchor.make(
+        "sample", [head("a", 1)], [first, moved, journaled], day=first.day, at=AT, key_id="k", journals=taken
+    )
+    assert again is None
+    next_day = following([first, moved, journaled], [head("a", 1)], day=2, journals=taken)
+    assert (next_day.number, next_day.changed) == (4, ())
+    chain = [first, moved, journaled, next_day]
+    assert not anchor.read_anchors([stored(each) for each in chain]).findings
+
+
+def test_an_anchor_from_before_there_were_journals_keeps_its_text() -> None:
+    text = (
+        '{"at":"2026-03-04T00:00:00Z","chains":0,"changed":[],"day":"2026-03-04","district":"sample",'
+        '"format":"shaodao-anchor-1","key_id":"k","number":1,"previous":"'
+        + "0" * 64
+        + '","root":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}'
+    )
+    old = Anchor.model_validate_json(text)
+    assert old.text() == text
+    newer = following([old], [head("a", 1)], day=5)
+    assert newer.format == "shaodao-anchor-2"
+    assert not anchor.read_anchors([stored(old), stored(newer)]).findings
+
+
+def test_a_journal_that_is_not_what_was_anchored_is_named_once_with_the_links_in_question() -> None:
+    def reached(*places: tuple[Journal, int]) -> list[JournalHead]:
+        return [JournalHead(journal=name, sequence=place, hash=f"{name}-{place}") for name, place in places]
+
+    made: list[Anchor] = []
+    for day, journals in enumerate(
+        (
+            reached((Journal.INTAKE, 3)),
+            reached((Journal.INTAKE, 7), (Journal.OPERATIONS, 2)),
+            reached((Journal.INTAKE, 9), (Journal.OPERATIONS, 2)),
+        ),
+        start=1,
+    ):
+        made.append(following(made, [], day=day, journals=journals))
+    intake = {place: f"intake-{place}" for place in range(1, 12)}
+    operations = {place: f"operations-{place}" for place in range(1, 4)}
+    good = {Journal.INTAKE: intake, Journal.OPERATIONS: operations}
+    assert anchor.compare_with_journals(made, good) == []
+    rewritten = {**intake, **dict.fromkeys(range(5, 12), "forged")}
+    (finding,) = anchor.compare_with_journals(made, {**good, Journal.INTAKE: rewritten})
+    assert (finding.code, finding.row) == ("journal_rewritten", "intake 第4至7条")
+    cut = {place: intake[place] for place in range(1, 9)}
+    (finding,) = anchor.compare_with_journals(made, {**good, Journal.INTAKE: cut})
+    assert (finding.code, finding.row) == ("journal_cut", "intake 第8至9条")
+    (finding,) = anchor.compare_with_journals(made, {Journal.INTAKE: intake})
+    assert (finding.code, finding.row) == ("journal_cut", "operations 第1至2条")

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from domain import words
+from domain import clocks, words
 from domain.access import may_call, may_see, sees_contact, sight
 from domain.case import ActionKind, CaseState, Grade, Role
 from domain.commands import Cancel, DisputeCheckIn, Plan, Rate, Refuse, Rework, Sign, TakeAction
@@ -17,6 +17,7 @@ from tests.sample import (
     COORDINATOR,
     DISPATCHER,
     ECOLOGY,
+    FULL_TERMS,
     OFFICERS,
     OTHER_TOWN,
     POLICE,
@@ -175,3 +176,38 @@ def test_a_person_becomes_an_actor_without_the_telephone_number() -> None:
     stations = (Station(department=POLICE, township=OTHER_TOWN), Station(department=POLICE, township=TOWN))
     assert district().terms() == TERMS.model_copy(update={"stations": stations})
     assert TERMS.name("nobody") == "nobody"
+
+
+def alarm_of(play: Play) -> str:
+    """Return what the next timer of this case says."""
+    due = play.next_due()
+    assert due is not None
+    return words.alarm(due, clocks.acting_at(play.state, play.terms, due), play.terms)
+
+
+def test_a_timer_says_whose_limit_it_waits_for_which_and_until_when() -> None:
+    play = Play()
+    assert alarm_of(play) == "设定时的下一时限:指挥中心派单 截止 3月4日 09:30"
+    play.dispatch(ECOLOGY)
+    assert alarm_of(play) == "设定时的下一时限:生态环境分局签收 截止 3月4日 09:30"
+    play.later(minutes=30, seconds=1)
+    assert alarm_of(play) == "设定时的下一升级:生态环境分局签收 已于 3月4日 09:30 超时(3月4日 11:30 升级)"
+    assert alarm_of(Play().dispatch(ECOLOGY, POLICE)).startswith(
+        "设定时的下一时限:生态环境分局签收等2项 截止"
+    )
+
+
+def test_a_timer_that_waits_for_a_warning_names_the_limit_as_well() -> None:
+    play = Play(terms=FULL_TERMS).release().dispatch(ECOLOGY).sign().check_in()
+    assert alarm_of(play) == "设定时的下一时限:生态环境分局办理等2项 截止 3月9日 17:30(3月9日 08:37 临期预警)"
+
+
+def test_every_timer_and_ledger_write_has_a_line_that_fits_into_what_temporal_keeps() -> None:
+    play = eventful()
+    for number in range(1, len(play.entries)):
+        told = words.recorded(play.entries[number:], TERMS)
+        assert told.startswith(f"台账{number + 1}")
+        assert len(told.encode()) <= 200
+    long = words.recorded([Play(title="长" * 200).entries[0]], TERMS)
+    assert len(long.encode()) <= 200
+    assert words.alarm(shanghai("2026-03-04 09:30"), [], TERMS) == "设定时的下一时限:3月4日 09:30"

@@ -1,5 +1,6 @@
 """A rehearsal says the same as the SDK's replayer, or nothing: whatever does not match to the letter is left to that."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adapters.histories import RunHistory, read_run
 from starter.rehearsal import Unrehearsable
@@ -132,3 +135,75 @@ def test_a_task_that_is_under_way_is_left_to_the_sdk() -> None:
     content["events"] = content["events"][: started[5] + 1]
     with pytest.raises(Unrehearsable):
         rehearsed(read_run(file.name, "case/x", json.dumps(content)))
+
+
+PLAIN = [each for each in HISTORIES if each.stem.startswith("0.2.0") and "ledger_away" not in each.stem]
+
+
+class Forged:
+    """A history; its own text is far too long to be printed."""
+
+    def __init__(self, run: RunHistory, changes: list[str]) -> None:
+        self.run = run
+        self.changes = changes
+
+    def __repr__(self) -> str:
+        return f"{self.run.name}: {', '.join(self.changes)}"
+
+
+@st.composite
+def forged(draw: st.DrawFn) -> Forged:
+    """A recorded history with some events taken out, doubled, swapped, numbered anew, or changed in one value."""
+    file = draw(st.sampled_from(PLAIN))
+    content = json.loads(file.read_text())
+    events: Events = content["events"]
+    changes = []
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(1, len(events) - 1))
+        how = draw(st.sampled_from(["out", "double", "swap", "value", "value", "value", "cut"]))
+        changes.append(f"{how} {events[place]['eventId']}")
+        if how == "out":
+            del events[place]
+        elif how == "double":
+            events.insert(place, events[place])
+        elif how == "swap":
+            other = draw(st.integers(1, len(events) - 1))
+            events[place], events[other] = events[other], events[place]
+        elif how == "cut":
+            del events[max(place, 4) :]
+        else:
+            change_a_value(events[place], draw)
+        if draw(st.booleans()):
+            for number, event in enumerate(events, start=1):
+                event["eventId"] = str(number)
+    return Forged(read_run(file.name, f"case/{file.stem}", json.dumps(content)), changes)
+
+
+def change_a_value(event: dict[str, Any], draw: st.DrawFn) -> None:
+    attributes: Any = next(value for key, value in event.items() if key.endswith("Attributes"))
+    while isinstance(attributes, dict) and attributes:
+        key = draw(st.sampled_from(sorted(attributes)))
+        if isinstance(attributes[key], dict) and attributes[key]:
+            attributes = attributes[key]
+            continue
+        if isinstance(attributes[key], str) and attributes[key].isdigit():
+            attributes[key] = str(draw(st.integers(0, 60)))
+        elif isinstance(attributes[key], list) and attributes[key] and isinstance(attributes[key][0], dict):
+            attributes = attributes[key][0]
+            continue
+        else:
+            del attributes[key]
+        return
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=forged())
+def test_whatever_was_done_to_a_history_a_rehearsal_says_what_the_sdk_says_or_nothing(
+    history: Forged,
+) -> None:
+    try:
+        told = rehearsed(history.run)
+    except Unrehearsable:
+        return
+    (replayed,) = asyncio.run(replay([history.run], by_sdk=True))
+    assert told == replayed

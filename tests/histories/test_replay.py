@@ -44,6 +44,19 @@ async def test_a_recorded_history_replays(file: Path) -> None:
     await replayer.replay_workflow(history)
 
 
+async def test_what_people_read_beside_an_event_may_change_without_a_patch() -> None:
+    file = next(file for file in HISTORIES if file.stem == f"{VERSION}-late")
+    history = WorkflowHistory.from_json("case/other-words", file.read_text())
+    told = [event for event in history.events if event.user_metadata.summary.data]
+    assert {event.WhichOneof("attributes") for event in told} == {
+        "timer_started_event_attributes",
+        "marker_recorded_event_attributes",
+    }
+    for event in told:
+        event.user_metadata.summary.data = '"另一句话"'.encode()
+    await Replayer(workflows=[Case], data_converter=pydantic_data_converter).replay_workflow(history)
+
+
 async def replay(path: str) -> None:
     """Replay a recorded path under the code as the test has changed it."""
     file = next(file for file in HISTORIES if file.stem.endswith(path))

@@ -5,14 +5,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text, update
 from temporalio.service import RPCError
 
 from activities.archive import ArchiveBatch, ArchivedBatch
 from activities.reconcile import Reconciled, ReconcileRequest
 from adapters.archive import open_archive
+from adapters.store import Store
+from adapters.tables import LedgerRow
+from adapters.witnesses import LedgerWitnesses
+from domain import audit
 from domain.case import CaseId
 from domain.ports import Archive, Difference
 from starter.executions import TemporalExecutions
+from tests.records import rechained
 from tests.starter.conftest import House
 from worker import create_worker, upkeep_activities
 from workflows import names
@@ -37,7 +43,9 @@ class Keeping:
             house.store,
             house.store,
             task_queue=queue,
-            upkeep=upkeep_activities(house.store, self.executions, self.url),
+            upkeep=upkeep_activities(
+                house.store, self.executions, self.url, LedgerWitnesses(house.store, archive=self.archive)
+            ),
         )
         await house.start_worker()
 
@@ -96,3 +104,25 @@ class Keeping:
             task_queue=self.house.doors.cases._task_queue,
             result_type=result,
         )
+
+
+async def rewritten(store: Store, case_id: CaseId) -> None:
+    """Say that another department was called, with every hash made to fit, as the owner of the database can."""
+    entries = await store.entries(case_id)
+    forged = [
+        entry.model_copy(update={"event": entry.event.model_copy(update={"reason": "另有安排"})})
+        if entry.event.kind == "dispatched"
+        else entry
+        for entry in entries
+    ]
+    forged = rechained(forged)
+    audit.check_chain(forged)
+    assert forged[-1].hash != entries[-1].hash
+    async with store._database.write() as connection:
+        for change in ("_update", "_delete") if store._database.is_sqlite else ("",):
+            on = "" if store._database.is_sqlite else " ON ledger"
+            await connection.execute(text(f"DROP TRIGGER IF EXISTS ledger_append_only{change}{on}"))
+        for entry in forged:
+            row = update(LedgerRow).where(LedgerRow.case_id == case_id, LedgerRow.sequence == entry.sequence)
+            await connection.execute(row.values(entry=audit.canonical(entry), hash=entry.hash))
+    await store.rebuild([case_id])

@@ -1,12 +1,14 @@
 """Closed cases go into the archive before Temporal forgets them, and can be read from there afterwards."""
 
 import gzip
+import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
@@ -20,10 +22,14 @@ from adapters.upkeep import Stuck
 from domain.case import CaseId
 from domain.errors import ArchiveConflict
 from starter.doctor import archive_finding
+from starter.schedules import SCHEDULES, ensure_schedules
 from starter.stack import TemporalServer, free_port, temporal_binary
 from tests.conftest import BIN, FORGETS_SOON
+from tests.payloads import encrypted, fresh_key
 from tests.starter.conftest import House, open_house
 from tests.starter.keeping import Keeping
+from tests.starter.test_api import problem
+from tests.starter.test_ops import shaodao
 from workflows import names
 from workflows.case import Case
 
@@ -231,3 +237,79 @@ def test_doctor_warns_when_the_archive_lags_or_retention_is_too_short() -> None:
     short = archive_finding(0, None, 3 * hour, now)
     assert not short.ok
     assert "--retention" in short.detail
+
+
+# --- runs of cases that are open ---------------------------------------------------------------------------
+
+
+async def test_the_schedule_puts_an_early_run_away_and_it_is_listed_shown_and_verified_while_the_case_is_open(
+    real_server: WorkflowEnvironment, sqlite_store: Store, tmp_path: Path
+) -> None:
+    key, other = fresh_key(), fresh_key()
+    async with open_house(await encrypted(real_server, key), sqlite_store) as house:
+        keeping = Keeping(house, tmp_path / "archive")
+        house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+        await keeping.start()
+        case_id = CaseId(await house.call())
+        await house.dispatch(case_id, "ecology")
+        (early,) = await keeping.executions.run_ids(case_id)
+        body = {"case_id": case_id, "from_ledger": True, "reason": "演练"}
+        await house.post("administrator", "/ops/reset", body)
+        await house.do("ecology-officer", case_id, "sign")
+        assert (await house.get("auditor", f"/cases/{case_id}/archive")).status_code == 404
+
+        queue = house.doors.cases.task_queue
+        await ensure_schedules(keeping.client, house.doors.settings, schedules=ONLY_ARCHIVE, task_queue=queue)
+        schedule = keeping.client.get_schedule_handle("archive-once")
+        query = "WorkflowType = 'Archive' AND TemporalScheduledById = 'archive-once'"
+        for number in (1, 2):  # the second is handed the result of the first, encrypted under another id
+            await schedule.trigger()
+
+            async def completed(number: int = number) -> bool:
+                runs = [each.status async for each in keeping.client.list_workflows(query)]
+                return runs == [WorkflowExecutionStatus.COMPLETED] * number
+
+            await house.until(completed)
+        assert [run.run_id for run in await sqlite_store.archived_runs(case_id)] == [early]
+        await schedule.delete()
+
+        assert (await house.get("auditor", "/archive")).json()["items"] == []
+        (listed,) = (await house.get("auditor", "/archive/runs")).json()["items"]
+        assert (listed["case_id"], listed["run_id"], listed["status"]) == (case_id, early, "TERMINATED")
+        stored = tmp_path / "archive" / f"cases/{case_id}/runs/{early}.pb.gz"
+        assert listed["size"] == stored.stat().st_size
+        assert listed["sha256"] == hashlib.sha256(stored.read_bytes()).hexdigest()
+        assert problem(await house.get("town-officer", "/archive/runs"), 403) == "role_may_not"
+
+        run = f"/cases/{case_id}/archive/runs/{early}"
+        assert len((await house.get("auditor", run)).json()["events"]) == listed["events"]
+        lines = (await house.get("auditor", f"{run}/timeline")).json()["items"]
+        assert [(line["who"], line["text"]) for line in lines[:2]] == [
+            ("", "开始运行"),
+            ("dispatcher", "派单"),
+        ]
+        assert "运行被终止" in lines[-1]["text"]
+        keyless = (await encrypted(real_server, other)).client
+        house.doors.cases.client = keyless
+        lines = (await house.get("auditor", f"{run}/timeline")).json()["items"]
+        assert (lines[1]["who"], lines[1]["text"]) == ("(缺少密钥,未能解密)", "派单")
+
+        status, said = await shaodao(house, "auditor", "archive", "runs", columns=80)
+        assert (status, case_id in said, early in said) == (0, True, True), said
+        assert listed["sha256"] in said
+        status, said = await shaodao(house, "auditor", "archive", "show", case_id, "--run", early)
+        assert (status, "运行被终止" in said) == (0, True), said
+        status, said = await shaodao(house, "auditor", "archive", "show", case_id, "--run", early, "--json")
+        assert (status, len(json.loads(said)["events"])) == (0, listed["events"])
+        status, said = await shaodao(house, "auditor", "archive", "show", case_id)
+        assert (status, "尚未归档" in said, early in said) == (0, True, True), said
+        status, said = await shaodao(house, "auditor", "archive", "verify", "--all")
+        assert (status, "已校验 1 件,有问题 0 件" in said) == (0, True), said
+        stored.chmod(0o600)
+        stored.write_bytes(stored.read_bytes() + b"x")
+        status, said = await shaodao(house, "auditor", "archive", "verify", case_id)
+        assert (status, "不符" in said) == (1, True), said
+
+
+ONLY_ARCHIVE = {"archive-once": SCHEDULES["archive"]}
+"""Under a name of its own: the server is shared with other tests."""

@@ -26,6 +26,7 @@ from adapters.migrate import upgrade
 from adapters.signing import SigningKey
 from adapters.store import Store
 from adapters.tables import Table, TermsRow
+from adapters.upkeep import Operation
 from domain import verify
 from domain.anchor import Anchor, Head, is_included
 from domain.case import CaseId
@@ -34,6 +35,7 @@ from domain.verify import Check, Verdict, status_of
 from starter import schedules
 from starter.audit_runs import judge_anchors, verify_anchors
 from starter.auditor import judge_bundle, verify_cases
+from starter.journal_audit import judge_journals
 from starter.replay import replay
 from tests.conftest import BIN
 from tests.records import Kept, late, renamed, rows, straight
@@ -58,7 +60,7 @@ def found(judged: list[Verdict]) -> set[tuple[str, str, str, str]]:
 async def tamper(store: Store, *statements: str) -> None:
     """Do what somebody can who owns the database: without the triggers."""
     async with store._database.write() as connection:
-        for table in ("ledger", "anchors"):
+        for table in ("ledger", "anchors", "journals"):
             for change in ("update", "delete"):
                 name = (
                     f"{table}_append_only_{change}" if store._database.is_sqlite else f"{table}_append_only"
@@ -186,7 +188,7 @@ def gone(case_id: str) -> list[str]:
     return [
         f"DELETE FROM {table} WHERE case_id = '{case_id}'"  # noqa: S608 - a test's own names
         for table in (*_HELD, "intake")
-    ]
+    ] + [f"DELETE FROM journals WHERE key = '{case_id}'"]  # noqa: S608 - the same
 
 
 async def test_a_case_deleted_from_the_whole_database_is_noticed_by_its_history_and_by_its_anchor(
@@ -238,7 +240,7 @@ def another(play: Kept, case_id: str) -> Kept:
     return play
 
 
-async def test_a_district_is_anchored_once_a_day_and_each_anchor_binds_the_one_before(
+async def test_a_district_is_anchored_many_times_a_day_and_each_anchor_binds_the_one_before(
     store: Store, tmp_path: Path
 ) -> None:
     keeper = AnchorKeeper(store, KEY, tmp_path)
@@ -248,20 +250,120 @@ async def test_a_district_is_anchored_once_a_day_and_each_anchor_binds_the_one_b
     again = await keeper.anchor("sample", first_night + timedelta(hours=8))
     assert (first.day, again.number, again.is_new) == ("2026-03-06", 1, False)
     await taken(store, another(late(), "sample-20260304-000002"))
-    second = await keeper.anchor("sample", first_night + timedelta(days=1))
-    assert (second.number, second.chains) == (2, 2)
+    second = await keeper.anchor("sample", first_night + timedelta(hours=9))
+    assert (second.number, second.chains, second.is_new) == (2, 2, True)
+    await store.journal(operation("begun"))
+    third = await keeper.anchor("sample", first_night + timedelta(hours=10))
+    fourth = await keeper.anchor("sample", first_night + timedelta(days=1))
+    assert [(each.number, each.is_new) for each in (third, fourth)] == [(3, True), (4, True)]
     stored = await store.anchors("sample")
     documents = [Anchor.model_validate_json(each.document) for each in stored]
-    assert documents[1].previous == stored[0].hash
+    assert [each.previous for each in documents[1:]] == [each.hash for each in stored[:-1]]
     assert [head.case_id for head in documents[1].changed] == ["sample-20260304-000002"]
+    assert [(each.journal, each.sequence) for each in documents[2].journals] == [
+        ("intake", 2),
+        ("operations", 1),
+    ]
     assert sorted(path.name for path in tmp_path.glob("anchor-*")) == [
+        "anchor-sample-2026-03-06-000002.json",
+        "anchor-sample-2026-03-06-000003.json",
         "anchor-sample-2026-03-06.json",
         "anchor-sample-2026-03-07.json",
     ]
-    verdict = await judge_anchors(
-        store, "sample", read_published(tmp_path)[0]["sample"], {KEY.public.id: KEY.public}
-    )
+    files = read_published(tmp_path)[0]["sample"]
+    verdict = await judge_anchors(store, "sample", files, {KEY.public.id: KEY.public})
     assert verdict.findings == ()
+    assert "4 次锚定,4 个已发布文件" in verdict.note
+
+
+async def test_an_anchor_that_was_made_and_not_published_is_published_with_the_next(
+    store: Store, tmp_path: Path
+) -> None:
+    await AnchorKeeper(store, KEY, None).anchor("sample", shanghai("2026-03-06 00:10"))
+    await AnchorKeeper(store, KEY, tmp_path).anchor("sample", shanghai("2026-03-07 00:10"))
+    assert len(read_published(tmp_path)[0]["sample"]) == 2
+
+
+async def test_a_published_anchor_is_never_written_over(store: Store, tmp_path: Path) -> None:
+    keeper, at = AnchorKeeper(store, KEY, tmp_path), shanghai("2026-03-06 00:10")
+    await keeper.anchor("sample", at)
+    published = (tmp_path / "anchor-sample-2026-03-06.json").read_text()
+    await tamper(store, "DELETE FROM anchors")
+    await taken(store, another(straight(), "sample-20260304-000001"))
+    (told,) = (await keeper.anchor("sample", at)).contradicted
+    assert "anchor-sample-2026-03-06.json" in told
+    assert (tmp_path / "anchor-sample-2026-03-06.json").read_text() == published
+
+
+def operation(outcome: str) -> Operation:
+    return Operation(
+        operation="a",
+        at=datetime.now(UTC),
+        person="administrator",
+        person_name="管理员",
+        district="sample",
+        name="reset",
+        arguments={},
+        outcome=outcome,
+    )
+
+
+# --- a call that leaves no other trace ---------------------------------------------------------------------
+
+
+async def journals(store: Store) -> dict[Check, set[tuple[str, str, str]]]:
+    """Return what is wrong with the journals."""
+    return {
+        each.check: {(one.code, one.table, one.row) for one in each.findings}
+        for each in await judge_journals(store, "sample")
+    }
+
+
+SOUND: dict[Check, set[tuple[str, str, str]]] = {
+    Check.INTAKE: set(),
+    Check.OPERATIONS: set(),
+    Check.DECODINGS: set(),
+}
+
+
+async def test_a_call_taken_and_deleted_before_any_anchor_leaves_its_number_behind(
+    either_house: House,
+) -> None:
+    house, store = either_house, either_house.store
+    for _ in range(3):
+        case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    await house.call()
+    assert await journals(store) == SOUND
+    await tamper(store, *gone(case_id))
+    assert (await journals(store))[Check.INTAKE] == {("link_missing", "journals", "intake 第3条")}
+
+
+async def test_a_journal_made_anew_from_the_first_link_on_contradicts_the_anchor(
+    store: Store, tmp_path: Path
+) -> None:
+    keeper, at = AnchorKeeper(store, KEY, tmp_path), datetime.now(UTC)
+    for outcome in ("begun", "done", "begun"):
+        await store.journal(operation(outcome))
+    await keeper.anchor("sample", at)
+    await tamper(store, "DELETE FROM journals")
+    async with store._database.write() as connection:
+        for table in ("operations_append_only_delete", "operations_append_only"):
+            on = "" if store._database.is_sqlite else " ON operations"
+            await connection.execute(text(f"DROP TRIGGER IF EXISTS {table}{on}"))
+    await tamper(store, "DELETE FROM operations")
+    for outcome in ("begun", "failed", "begun"):
+        await store.journal(operation(outcome))
+    assert (await journals(store))[Check.OPERATIONS] == {
+        ("journal_rewritten", "journals", "operations 第1至3条")
+    }
+    assert (await keeper.anchor("sample", at)).contradicted == ("operations 第1至3条",)
+    await tamper(store, "DELETE FROM anchors")
+    files = read_published(tmp_path)[0]["sample"]
+    verdict = await judge_anchors(store, "sample", files, {KEY.public.id: KEY.public})
+    assert ("journal_rewritten", "operations 第1至3条") in {
+        (each.code, each.row) for each in verdict.findings
+    }
 
 
 async def test_two_who_anchor_at_once_make_one_anchor(store: Store) -> None:
@@ -509,8 +611,20 @@ async def test_every_district_has_one_schedule_and_its_run_anchors(
     await taken(sqlite_store, straight())
     for _ in range(2):
         await schedules.keep_anchor_schedule(client, "scheduled", task_queue=queue)
-    described = await client.get_schedule_handle("anchor/scheduled").describe()
+    handle = client.get_schedule_handle("anchor/scheduled")
+    described = await handle.describe()
     assert described.schedule.spec.time_zone_name == "Asia/Shanghai"
+    assert [each.every for each in described.schedule.spec.intervals] == [timedelta(hours=1)]
+    assert {each.minute for each in described.info.next_action_times} == {10}
+    await handle.pause()
+    await schedules.keep_anchor_schedule(client, "scheduled", every=timedelta(minutes=5), task_queue=queue)
+    described = await handle.describe()
+    assert described.schedule.state.paused
+    assert [each.every for each in described.schedule.spec.intervals] == [timedelta(minutes=5)]
+    await schedules.keep_anchor_schedule(client, "scheduled", every=timedelta(days=1), task_queue=queue)
+    described = await handle.describe()
+    assert not described.schedule.spec.intervals
+    assert {(each.hour, each.minute) for each in described.info.next_action_times} == {(16, 10)}
     keeper = AnchorKeeper(sqlite_store, KEY, tmp_path)
     async with create_worker(client, sqlite_store, sqlite_store, anchors=keeper, task_queue=queue):
         anchored = await client.execute_workflow(
@@ -518,7 +632,7 @@ async def test_every_district_has_one_schedule_and_its_run_anchors(
         )
     assert anchored["chains"] == 1
     assert len(list(tmp_path.glob("anchor-*.json"))) == 1
-    await client.get_schedule_handle("anchor/scheduled").delete()
+    await handle.delete()
 
 
 # --- long cases, encrypted payloads, ledgers that are behind -------------------------------------------------

@@ -133,7 +133,7 @@ async def test_an_auditor_reads_a_case_and_leaves_an_entry(
     assert response.headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in response.headers
     assert CALL["description"] in texts(response)
-    assert "等待下一时限" in texts(response)
+    assert "设定时的下一时限" in texts(response)
     (entry,) = await entries(sealed_house)
     assert entry["person"] == "auditor"
     assert entry["workflows"] == [f"case/{case_id}"]
@@ -164,6 +164,8 @@ def test_a_districts_auditor_sees_the_district_and_a_citys_everything() -> None:
     assert may_decode(auditor, [ours, "notices/sample"])
     assert not may_decode(auditor, [ours, theirs])
     assert not may_decode(auditor, [""])
+    assert may_decode(auditor, ["archive", "reconcile-2026-11-24T11:03:00Z", "archive/operator"])
+    assert not may_decode(auditor, ["archive-of-others"])
     city = person("c", Role.AUDITOR, "city")
     assert city.posts[0].city
     assert may_decode(city, [ours, theirs, ""])

@@ -2,16 +2,21 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.anchors import AnchorKeeper
+from adapters.archive import DirectoryArchive
+from adapters.signing import SigningKey
 from adapters.store import Store
 from domain.case import CaseId, Grade, OrganisationCode
 from domain.commands import Rate, Reopen
 from tests.sample import FULL_POLICY, LISTED, district
 from tests.starter.conftest import CALL, House, open_house
+from tests.starter.keeping import rewritten
 from tests.starter.test_api import problem
 from tests.starter.test_relay import actor, defer, stage
 
@@ -210,6 +215,38 @@ async def test_a_case_is_reopened_after_its_workflow_has_ended(full: House) -> N
     assert case["stage"] == "closed"
     assert (await full.get("auditor", f"/cases/{case_id}/audit")).json()["chain_whole"]
     assert await refused(full, "town-officer", case_id, "reopen", reason="x") == "reopen_needs_approval"
+
+
+async def test_an_ended_case_whose_ledger_is_not_what_was_anchored_is_not_taken_up_again(full: House) -> None:
+    case_id = CaseId(await closed(full))
+    await AnchorKeeper(full.store, SigningKey.new(), None).anchor("sample", datetime.now(UTC))
+    await rewritten(full.store, case_id)
+    assert await refused(full, "town-officer", case_id, "reopen", reason="违建复建") == "ledger_rewritten"
+    assert await stage(full, case_id) == "closed"
+
+
+async def test_a_case_is_reopened_later_when_the_archive_cannot_be_asked(
+    full: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    case_id = await closed(full)
+    archive = (tmp_path / "archive").as_uri()
+    full.doors.settings = full.doors.settings.model_copy(update={"archive": archive})
+
+    async def away(_: object, under: str) -> list[str]:
+        raise OSError(under)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryArchive, "names", away)
+        response = await full.post("town-officer", f"/cases/{case_id}/reopen", {"reason": "违建复建"})
+    assert (response.status_code, [each["act"] for each in response.json()["pending_acts"]]) == (
+        202,
+        ["reopen"],
+    )
+
+    async def reopened() -> bool:
+        return await stage(full, case_id) == "enforcing"
+
+    await full.until(reopened)
 
 
 async def test_an_appeal_is_decided_after_the_workflow_has_ended(full: House) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from temporalio import workflow
@@ -27,8 +28,9 @@ from domain.case import CaseId
 from domain.commands import Sign
 from domain.lifecycle import decide, fold
 from starter.auditor import verify_cases
+from starter.journal import paragraphs
 from starter.versions import make_current
-from tests.sample import ECOLOGY, OFFICERS, district
+from tests.sample import ECOLOGY, OFFICERS, POLICY, district
 from tests.starter.conftest import House
 from tests.starter.keeping import Keeping
 from tests.starter.test_api import problem
@@ -374,13 +376,13 @@ async def test_there_is_nothing_to_reset_where_no_task_was_completed_or_the_case
 # --- over the command line ---------------------------------------------------------------------------------
 
 
-async def shaodao(house: House, person: str, *arguments: str) -> tuple[int, str]:
+async def shaodao(house: House, person: str, *arguments: str, columns: int = 200) -> tuple[int, str]:
     """Run the command line as somebody; return its exit status and what it said."""
     environment = {
         **os.environ,
         "SHAODAO_URL": house.url,
         "SHAODAO_TOKEN": house.headers(person)["Authorization"].removeprefix("Bearer "),
-        "COLUMNS": "200",
+        "COLUMNS": str(columns),
     }
     done = await asyncio.to_thread(
         subprocess.run,
@@ -415,7 +417,7 @@ async def test_an_operators_day_on_the_command_line(keeping: Keeping, tmp_path: 
     status, said = await shaodao(house, "auditor", "archive", "list")
     assert (status, closed in said) == (0, True), said
     status, said = await shaodao(house, "auditor", "archive", "show", closed, "--save", str(tmp_path / "out"))
-    assert (status, "COMPLETED" in said) == (0, True), said
+    assert (status, "正常结束" in said, "生态环境分局签收" in said) == (0, True, True), said
     assert len(list((tmp_path / "out").iterdir())) == 3
     status, said = await shaodao(house, "auditor", "archive", "verify", "--all")
     assert (status, "有问题 0 件" in said) == (0, True), said
@@ -433,3 +435,53 @@ async def test_where_no_archive_is_set_it_is_said(house: House) -> None:
     case_id = await house.call()
     assert problem(await house.get("auditor", f"/cases/{case_id}/archive"), 404) == "not_archived"
     assert (await house.get(OPERATOR, "/ops/archive")).json()["location"] is None
+
+
+async def test_the_journal_names_newer_terms_for_running_cases_and_can_be_read_at_any_width(
+    house: House,
+) -> None:
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    newer = POLICY.model_copy(update={"version": "sample-9"})
+    await house.store.load_district(district(policy=newer), datetime.now(UTC))
+    why = "国务院办公厅公布2027年放假安排,本区政策相应修订,自公布之日起对全部在办案件适用,逐案重算时限"
+    status, said = await shaodao(house, OPERATOR, "ops", "reproject", "--scope", "all", "--reason", why)
+    assert (status, "1 件在办案件将适用政策 sample-9" in said) == (0, True), said
+
+    async def adopted() -> bool:
+        return "terms_adopted" in await kinds(house.store, case_id)
+
+    await house.until(adopted)
+    await shaodao(house, OPERATOR, "ops", "reset", case_id, "--before-deploy", "never", "--reason", "演练")
+    await shaodao(house, OPERATOR, "district", "apply", "--scope", "calendar", "--reason", "再次")
+    assert [(name, outcome) for _, name, outcome in await journal(house)] == [
+        ("adopt_terms", "begun"),
+        ("adopt_terms", "done"),
+        ("reset", "begun"),
+        ("reset", "failed"),
+        ("adopt_terms", "begun"),
+        ("adopt_terms", "done"),
+    ]
+    for columns in (80, 120):
+        status, said = await shaodao(house, OPERATOR, "ops", "journal", columns=columns)
+        assert status == 0, said
+        lines = said.splitlines()
+        assert all(cell_len(line) <= columns for line in lines)
+        heads = [line for line in lines if not line.startswith(" ")]
+        assert [head.split("  ")[1:3] for head in heads] == [
+            ["✓ 完成", "在办案件适用新版"],
+            ["✗ 未成", "重置案件"],
+            ["✓ 完成", "在办案件适用新版"],
+        ]
+        assert all(f"({OPERATOR})" in head for head in heads)
+        for words in (f"案件:{case_id}", "原因:演练", "结果:no_reset_point", "结果:1 件在办案件"):
+            assert any(words in line for line in lines), words
+        assert why in "".join(line.strip() for line in lines)
+
+
+def test_an_operation_that_was_cut_off_has_no_outcome() -> None:
+    line = {"operation": "a", "at": "2026-11-24T02:00:00+00:00", "person": "administrator", "name": "resend"}
+    line |= {"person_name": "管理员", "outcome": "begun", "detail": ""}
+    ((head, below),) = paragraphs([{**line, "arguments": {"notice_id": 7, "restart_many": False}}])
+    assert head == "11月24日 10:00  ? 未见结果  重发通知  管理员(administrator)"
+    assert below == ["通知编号:7"]

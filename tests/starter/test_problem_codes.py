@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "problem-codes.md"
 STATUSES = {"Refused": 409, "Forbidden": 403, "Invalid": 422, "LedgerConflict": 500, "ArchiveConflict": 500}
 SOURCES = (
     *sorted((ROOT / "domain").glob("*.py")),
-    *(ROOT / "adapters" / name for name in ("archive.py", "ledger.py", "queries.py")),
+    *(ROOT / "adapters" / name for name in ("archive.py", "ledger.py", "queries.py", "witnesses.py")),
     ROOT / "activities" / "archive.py",
     *(
         ROOT / "starter" / f"{name}.py"

@@ -4,19 +4,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, func, text, update
 
+from adapters.anchors import AnchorKeeper
+from adapters.archive import DirectoryArchive
+from adapters.signing import SigningKey
 from adapters.store import Store, StoreUnavailable
-from adapters.tables import CaseRow
+from adapters.tables import AnchorRow, CaseRow, LedgerRow
+from adapters.witnesses import LedgerWitnesses
 from domain import audit
+from domain.anchor import digest
 from domain.case import CaseId
 from domain.district import Terms
+from domain.errors import ArchiveConflict
 from domain.lifecycle import fold
 from domain.ports import CaseStart, Contact, Intake
 from starter.schedules import SCHEDULES, ensure_schedules
 from tests.sample import TERMS, opening
 from tests.starter.conftest import House
-from tests.starter.keeping import Keeping
+from tests.starter.keeping import Keeping, rewritten
 
 
 @pytest.fixture
@@ -121,6 +127,120 @@ async def test_a_call_that_was_never_started_is_started(keeping: Keeping) -> Non
     await keeping.executions.terminate(case_id, "test is over")
 
 
+# --- a ledger that is whole, and is not what was anchored or archived -----------------------------------------
+
+
+async def test_a_case_whose_ledger_is_not_what_was_anchored_does_not_go_on_until_somebody_says_so(
+    either_house: House, tmp_path: Path
+) -> None:
+    keeping = Keeping(either_house, tmp_path / "archive")
+    await keeping.start()
+    house, store = either_house, either_house.store
+    forged, sound = CaseId(await house.call()), CaseId(await house.call())
+    for case_id in (forged, sound):
+        await house.dispatch(case_id, "ecology")
+    await AnchorKeeper(store, SigningKey.new(), None).anchor("sample", datetime.now(UTC))
+    await house.do("ecology-officer", sound, "sign")
+    await rewritten(store, forged)
+    for case_id in (forged, sound):
+        await keeping.executions.terminate(case_id, "somebody did")
+    for _ in range(2):
+        await keeping.run_reconcile()
+    (told,) = await keeping.differences(forged)
+    assert (told.kind, told.done) == ("ledger_rewritten", "")
+    assert "第1号锚定" in told.detail
+    assert "第 2 条" in told.detail
+    found = [await keeping.executions.execution(case_id) for case_id in (forged, sound)]
+    assert [each and each.status for each in found] == ["TERMINATED", "RUNNING"]
+
+    (stuck,) = (await house.get("administrator", "/ops/stuck", case_id=forged)).json()["items"]
+    assert (stuck["kind"], stuck["error"]) == ("ledger_rewritten", told.detail)
+    for person in ("administrator", "auditor"):
+        inbox = (await house.get(person, "/inbox")).json()["items"]
+        assert [each["title"] for each in inbox if each["case_id"] == forged].count(
+            "台账与锚定或归档不符,案件未恢复"
+        ) == 1
+
+    body = {"case_id": forged, "from_ledger": True, "reason": "恢复"}
+    refused = await house.post("administrator", "/ops/reset", body)
+    assert (refused.status_code, refused.json()["code"]) == (500, "ledger_rewritten")
+    body |= {"despite_anchor": True, "reason": "审计已查明"}
+    assert (await house.post("administrator", "/ops/reset", body)).json()["mode"] == "ledger"
+    assert (await house.do("ecology-officer", forged, "sign"))["stage"] == "signed"
+
+
+async def test_a_ledger_that_was_cut_below_its_anchor_is_told_as_such(keeping: Keeping) -> None:
+    house, store = keeping.house, keeping.house.store
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+    await AnchorKeeper(store, SigningKey.new(), None).anchor("sample", datetime.now(UTC))
+    await keeping.executions.terminate(case_id, "somebody did")
+    async with store._database.write() as connection:
+        await connection.execute(text("DROP TRIGGER ledger_append_only_delete"))
+        last = delete(LedgerRow).where(LedgerRow.case_id == case_id, LedgerRow.sequence == 2)
+        assert (await connection.execute(last)).rowcount == 1
+    await store.rebuild([case_id])
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("ledger_rewritten", "")
+    assert "没有这一条" in told.detail
+
+
+async def test_a_case_is_held_against_published_anchors_and_the_archive_when_the_table_was_forged(
+    keeping: Keeping, tmp_path: Path
+) -> None:
+    store, key, folder = keeping.house.store, SigningKey.new(), tmp_path / "published"
+    case_id = await keeping.closed("ecology")
+    await keeping.run_archive()
+    await AnchorKeeper(store, key, folder).anchor("sample", datetime.now(UTC))
+    (head,) = [each for each in (await store.heads("sample")).values() if each.case_id == case_id]
+    witnesses = LedgerWitnesses(store, archive=keeping.archive, key=key.public, folder=folder)
+    known = (await witnesses.known_heads([case_id]))[case_id]
+    assert {(each.sequence, each.hash) for each in known} == {(head.sequence, head.hash)}
+    assert ["已发布" in each.source for each in known] == [False, True, False]
+    assert known[2].source.startswith("归档 ")
+    assert not (await witnesses.known_heads([CaseId("sample-20260304-nobody")]))[
+        CaseId("sample-20260304-nobody")
+    ]
+    async with store._database.write() as connection:
+        await connection.execute(text("DROP TRIGGER anchors_append_only_update"))
+        forged = func.replace(AnchorRow.document, head.hash, "0" * 64)
+        await connection.execute(update(AnchorRow).values(document=forged))
+    with pytest.raises(ArchiveConflict) as refused:
+        await witnesses.known_heads([case_id])
+    assert refused.value.code == "anchor_changed"
+    stored = (await store.anchors("sample"))[0]
+    async with store._database.write() as connection:
+        await connection.execute(update(AnchorRow).values(hash=digest(stored.document)))
+    with pytest.raises(ArchiveConflict):  # the signature is not the key's
+        await witnesses.known_heads([case_id])
+    await LedgerWitnesses(store).known_heads([case_id])  # without the key nobody could say
+    (folder / "anchor-sample-broken.json").write_text("{}")
+    with pytest.raises(ArchiveConflict):
+        await LedgerWitnesses(store, folder=folder).known_heads([case_id])
+
+
+async def test_a_case_does_not_go_on_while_the_archive_cannot_be_asked(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case_id = CaseId(await keeping.house.call())
+    await keeping.house.dispatch(case_id, "ecology")
+    await keeping.executions.terminate(case_id, "by mistake")
+
+    async def away(_: object, under: str) -> list[str]:
+        raise OSError(under)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryArchive, "names", away)
+        await keeping.run_reconcile()
+        (told,) = await keeping.differences(case_id)
+        assert (told.kind, told.done) == ("missing", "")
+        assert "未能恢复" in told.detail
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("missing", "restarted")
+
+
 def _intake(case_id: CaseId, terms: Terms) -> Intake:
     opened = opening(datetime.now(UTC), case_id=case_id, terms=terms)
     return Intake(start=CaseStart(opened=opened, terms=terms), contact=Contact(), key="", body_digest="")
@@ -186,8 +306,12 @@ async def test_schedules_are_made_once_and_one_that_is_paused_stays_paused(house
     client, settings = house.doors.cases.client, house.doors.settings
     archiving = settings.model_copy(update={"archive": "file:///nowhere"})
     await ensure_schedules(client, settings, task_queue="nobody")
-    made = [each.id async for each in await client.list_schedules() if not each.id.startswith("anchor/")]
-    assert made == ["reconcile"]
+
+    async def only_one() -> bool:  # lists lag behind
+        listed = [each.id async for each in await client.list_schedules()]
+        return [each for each in listed if not each.startswith("anchor/")] == ["reconcile"]
+
+    await house.until(only_one)
     handle = client.get_schedule_handle("reconcile")
     await handle.pause(note="维护")
     await ensure_schedules(client, archiving, task_queue="nobody")

@@ -1,6 +1,8 @@
 """The embedded Temporal server as a child process."""
 
 import asyncio
+import dataclasses
+import json
 import os
 import re
 import signal
@@ -116,6 +118,13 @@ async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_a
         assert builds == {"tried-1"}
         schedules = {each.id async for each in await client.list_schedules()}
         assert schedules >= {"archive", "reconcile"}
+        addresses = json.loads((tmp_path / "addresses.json").read_text("utf-8"))
+        assert addresses["temporal_address"] == stack.temporal.address
+        another = dataclasses.replace(options, port=free_port())
+        with pytest.raises(StackError, match="已被占用"):
+            await Stack(another).__aenter__()
+        assert (tmp_path / "addresses.json").exists()
+    assert not (tmp_path / "addresses.json").exists()
 
 
 def test_a_version_is_named_by_what_replay_depends_on() -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,6 +19,16 @@ from adapters.signing import SigningKey, digest_of
 from domain import audit
 from domain.case import CaseId
 from domain.events import Entry
+from domain.journal import (
+    CHECK_OF,
+    Journal,
+    JournalCheck,
+    JournalHead,
+    Link,
+    compare_heads,
+    content_digest,
+    link,
+)
 from domain.verify import DigestName, Finding, StoredRow, status_of
 from starter.auditor import Gathered, bundle_of, judge, judge_attachments
 from tests.records import EVERY, PHOTO, Kept, rechained, replayed, rows, straight, swapped
@@ -167,6 +177,148 @@ def _forged(data: st.DataObject, entry: Entry) -> Entry:
 _FREE = {"reason", "note", "text", "result", "comment"}
 
 
+# --- journals: calls taken, operations, decryptions ----------------------------------------------------------
+
+
+@dataclass
+class JournalRecord:
+    """A journal as it stands: its rows by key, its links, and what was anchored of it."""
+
+    journal: Journal
+    rows: dict[str, dict[str, str | int | datetime]]
+    links: list[Link]
+    anchored: tuple[tuple[str, JournalHead], ...]
+
+    def findings(self) -> list[Finding]:
+        check = JournalCheck(self.journal)
+        for each in self.links:
+            row = self.rows.get(each.key)
+            check.take(each, content_digest(row) if row is not None else None)
+        for key in self.rows.keys() - {each.key for each in self.links}:
+            check.added(key)
+        hashes = {self.journal: check.hashes}
+        return [*check.findings, *compare_heads(self.anchored, hashes, check=CHECK_OF[self.journal])]
+
+    def relink(self) -> None:
+        """Make all links anew over the rows as they stand: what somebody does who owns the whole database."""
+        links: list[Link] = []
+        for each in self.links:
+            row = self.rows[each.key]
+            links.append(chained(self.journal, each.key, row, links))
+        self.links = links
+
+
+def chained(journal: Journal, key: str, row: Mapping[str, str | int | datetime], before: list[Link]) -> Link:
+    at = row["at"]
+    assert isinstance(at, datetime)
+    after = head_of(before[-1]) if before else None
+    return link(journal, "sample", key=key, at=at, content=content_digest(row), after=after)
+
+
+def head_of(each: Link) -> JournalHead:
+    return JournalHead(journal=each.journal, sequence=each.sequence, hash=each.hash)
+
+
+def journal_record(journal: Journal) -> JournalRecord:
+    """Return a journal of twelve rows, anchored after the fourth and after the twelfth."""
+    rows: dict[str, dict[str, str | int | datetime]] = {
+        f"row-{number}": {"at": READ_AT + timedelta(hours=number), "who": f"person {number}", "count": number}
+        for number in range(1, 13)
+    }
+    links: list[Link] = []
+    for key, row in rows.items():
+        links.append(chained(journal, key, row, links))
+    anchored = tuple((f"锚定{place}", head_of(links[place - 1])) for place in (4, 12))
+    return JournalRecord(journal, rows, links, anchored)
+
+
+def tamper_with_a_journal(
+    data: st.DataObject, ways: Sequence[str] = ()
+) -> tuple[list[Finding], str, str, str]:
+    record = journal_record(data.draw(st.sampled_from(list(Journal))))
+    place = data.draw(st.integers(0, len(record.links) - 1))
+    each, on_chain = record.links[place], f"{record.journal} 第{place + 1}条"
+    in_table = f"第{place + 1}条({each.key})"
+    what = data.draw(st.sampled_from(ways or _WITH_A_JOURNAL))
+    match what:
+        case "change a row":
+            record.rows[each.key]["who"] = other_text(data, str(record.rows[each.key]["who"]))
+            return record.findings(), record.journal, in_table, ""
+        case "backdate a row":
+            earlier = timedelta(microseconds=data.draw(st.integers(1, 10**12)))
+            record.rows[each.key]["at"] = each.at - earlier
+            return record.findings(), record.journal, in_table, ""
+        case "delete a row":
+            del record.rows[each.key]
+            return record.findings(), record.journal, in_table, ""
+        case "insert a row":
+            record.rows["forged"] = dict(record.rows[each.key])
+            return record.findings(), record.journal, "forged", ""
+        case "exchange two rows":
+            other = record.links[(place + data.draw(st.integers(1, 11))) % 12]
+            rows = record.rows
+            rows[each.key], rows[other.key] = rows[other.key], rows[each.key]
+            return record.findings(), record.journal, in_table, ""
+        case "change a link":
+            column = data.draw(st.sampled_from(["key", "digest", "previous", "hash", "district"]))
+            changed = other_text(data, getattr(each, column))
+            record.links[place] = each.model_copy(update={column: changed})
+            return record.findings(), "journals", on_chain, ""
+        case "delete row and link":
+            del record.links[place], record.rows[each.key]
+            if place == len(record.links):  # the newest leaves no gap: the anchor knows of it
+                return record.findings(), "journals", f"{record.journal} 第5至12条", ""
+            return record.findings(), "journals", on_chain, ""
+        case "make a row and its link anew":
+            record.rows[each.key]["who"] = "forged"
+            content = content_digest(record.rows[each.key])
+            forged = each.model_copy(update={"digest": content})
+            record.links[place] = forged.model_copy(update={"hash": forged.right_hash()})
+            if place + 1 == len(record.links):
+                return record.findings(), "journals", f"{record.journal} 第5至12条", ""
+            return record.findings(), "journals", on_chain, ""
+        case "exchange two links":
+            other_place = (place + data.draw(st.integers(1, 11))) % 12
+            other = record.links[other_place]
+            record.links[place] = other.model_copy(update={"sequence": each.sequence})
+            record.links[other_place] = each.model_copy(update={"sequence": other.sequence})
+            return record.findings(), "journals", on_chain, ""
+        case _:  # the whole chain is made anew without the row: only what was anchored tells
+            del record.links[place], record.rows[each.key]
+            record.relink()
+            between = "第1至4条" if place < 4 else "第5至12条"
+            return record.findings(), "journals", f"{record.journal} {between}", ""
+
+
+_WITH_A_JOURNAL = (
+    "change a row",
+    "backdate a row",
+    "delete a row",
+    "insert a row",
+    "exchange two rows",
+    "change a link",
+    "delete row and link",
+    "make a row and its link anew",
+    "exchange two links",
+    "make the whole chain anew",
+)
+
+
+def test_journals_that_nobody_touched_are_well() -> None:
+    for journal in Journal:
+        assert journal_record(journal).findings() == []
+
+
+@pytest.mark.parametrize("what", _WITH_A_JOURNAL)
+def test_each_way_to_tamper_with_a_journal_is_named_at_its_exact_place(what: str) -> None:
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.data())
+    def tampered_so(data: st.DataObject) -> None:
+        require_found(tamper_with_a_journal(data, [what]))
+
+    tampered_so()
+
+
 # --- read models, bundles, attachments ---------------------------------------------------------------------
 
 
@@ -245,6 +397,7 @@ WAYS: tuple[Callable[[st.DataObject], tuple[list[Finding], str, str, str]], ...]
     reorder_rows,
     backdate_a_row,
     rewrite_an_entry,
+    tamper_with_a_journal,
     change_a_read_model,
     change_a_bundle,
     change_an_attachment,
@@ -264,8 +417,12 @@ _TRIED: list[str] = []
 @given(st.data())
 def tampered(data: st.DataObject) -> None:
     way = data.draw(st.sampled_from(WAYS))
-    findings, table, row, column = way(data)
     _TRIED.append(way.__name__)
+    require_found(way(data))
+
+
+def require_found(tampering: tuple[list[Finding], str, str, str]) -> None:
+    findings, table, row, column = tampering
     assert any(
         finding.proven
         and finding.table == table

@@ -1,0 +1,20 @@
+"""Judges a district's journals: calls taken, what operators did, who had payloads decrypted."""
+
+from adapters.store import Store
+from domain.anchor import read_anchors
+from domain.journal import CHECK_OF, Journal, compare_heads
+from domain.verify import Verdict
+
+
+async def judge_journals(store: Store, district: str) -> list[Verdict]:
+    """Check every journal of the district: its chain, its rows, and the anchors in the table."""
+    anchors = read_anchors(await store.anchors(district)).anchors
+    verdicts = []
+    for journal in Journal:
+        read = await store.check_journal(journal, district)
+        heads = [(each.label, head) for each in anchors for head in each.journals if head.journal is journal]
+        against = compare_heads(heads, {journal: read.hashes}, check=CHECK_OF[journal])
+        covered = max((head.sequence for _, head in heads), default=0)
+        note = f"{len(read.hashes)} 条" + (f",已锚定至第{covered}条" if covered else "")
+        verdicts.append(Verdict(check=CHECK_OF[journal], findings=(*read.findings, *against), note=note))
+    return verdicts
