@@ -72,7 +72,7 @@ class EncryptingCodec(PayloadCodec, WithSerializationContext):
 
     def with_context(self, context: SerializationContext) -> "EncryptingCodec":
         """Return the codec for the workflow of this context."""
-        workflow_id = str(getattr(context, "workflow_id", None) or "")
+        workflow_id = _workflow_of(context)
         if workflow_id == self._workflow_id:
             return self
         return EncryptingCodec(self._keys, encrypts=self._encrypts, workflow_id=workflow_id)
@@ -136,6 +136,13 @@ def missing_key(told: str) -> str | None:
     return found[1] if found else None
 
 
+def _workflow_of(context: SerializationContext) -> str:
+    return str(getattr(context, "workflow_id", None) or "")
+
+
+_CONVERTERS_KEPT = 2_000
+
+
 def _altered() -> PayloadUnreadable:
     return PayloadUnreadable(
         "payload_altered", "载荷与其校验值不符,或属于另一个案件:可能被篡改或移动过,请立即报告审计人员。"
@@ -193,12 +200,17 @@ class EncryptingConverter(DataConverter):
         """Return the converter for this context."""
         if self.external_storage is not None:
             return super().with_context(context)
-        codec = cast("EncryptingCodec", self.payload_codec).with_context(context)
-        if codec is self.payload_codec:
-            return self
-        copied = object.__new__(type(self))
-        copied.__dict__.update(self.__dict__, payload_codec=codec)
-        return copied
+        workflow_id = _workflow_of(context)
+        known: dict[str, Self] = self.__dict__.setdefault("_known", {})  # every copy has the same one
+        found = known.get(workflow_id)
+        if found is None:
+            found = object.__new__(type(self))
+            codec = cast("EncryptingCodec", self.payload_codec).with_context(context)
+            found.__dict__.update(self.__dict__, payload_codec=codec)
+            if len(known) >= _CONVERTERS_KEPT:
+                known.clear()
+            known[workflow_id] = found
+        return found
 
 
 _ONE = PydanticPayloadConverter()

@@ -70,6 +70,7 @@ class Database:
         sync_engine = create_engine(
             synchronous(url), hide_parameters=True, pool_pre_ping=not self.is_sqlite, **options
         )
+        self._sync_reading = sync_engine
         self._sync_writing = sync_engine.execution_options(write=True)
         if self.is_sqlite:
             _prepare_sqlite(self.engine.sync_engine)
@@ -101,6 +102,12 @@ class Database:
         with _away_is_unavailable():
             async with self._writing.begin() as connection:
                 yield connection
+
+    @contextmanager
+    def read_in_thread(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that only reads to a thread of the caller's; see `read`."""
+        with _away_is_unavailable(), self._sync_reading.begin() as connection:
+            yield connection
 
     @contextmanager
     def write_in_thread(self) -> Iterator[Connection]:

@@ -51,6 +51,22 @@ _STARTED = (
     .values(started_at=bindparam("started"))
 )
 
+_UNSENT = (
+    select(NoticeRow)
+    .where(
+        NoticeRow.district == bindparam("here"),
+        NoticeRow.sent_at.is_(None),
+        NoticeRow.next_attempt_at <= bindparam("now"),
+    )
+    .order_by(NoticeRow.id)
+    .limit(bindparam("most"))
+)
+_SENT = (
+    update(NoticeRow)
+    .where(NoticeRow.id.in_(bindparam("ids", expanding=True)))
+    .values(sent_at=bindparam("at"))
+)
+
 _log = structlog.get_logger()
 
 
@@ -424,16 +440,11 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
 
     async def unsent(self, district: str, limit: int, now: datetime) -> Sequence[OutboxNotice]:
         """Return the oldest notices that are due to be sent (again) by now."""
-        query = (
-            select(NoticeRow)
-            .where(
-                NoticeRow.district == district, NoticeRow.sent_at.is_(None), NoticeRow.next_attempt_at <= now
-            )
-            .order_by(NoticeRow.id)
-            .limit(limit)
-        )
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        return await asyncio.to_thread(self._read_unsent, district, limit, now)
+
+    def _read_unsent(self, district: str, limit: int, now: datetime) -> list[OutboxNotice]:
+        with self._database.read_in_thread() as connection:
+            rows = connection.execute(_UNSENT, {"here": district, "most": limit, "now": now}).all()
         return [
             OutboxNotice(
                 id=row.id,
@@ -450,10 +461,12 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
 
     async def sent(self, ids: Sequence[int], at: datetime) -> None:
         """Mark these as sent."""
-        if not ids:
-            return
-        async with self._database.write() as connection:
-            await connection.execute(update(NoticeRow).where(NoticeRow.id.in_(ids)).values(sent_at=at))
+        if ids:
+            await asyncio.to_thread(self._mark_sent, ids, at)
+
+    def _mark_sent(self, ids: Sequence[int], at: datetime) -> None:
+        with self._database.write_in_thread() as connection:
+            connection.execute(_SENT, {"ids": list(ids), "at": at})
 
     async def failed(self, notice: OutboxNotice, error: str, retry_at: datetime) -> None:
         """Count the attempt, keep the reason, and try again later."""
