@@ -87,6 +87,7 @@ class _Listener(Interceptor):
 
     def _begun(self, case: Case, start: CaseStart) -> None:
         self.taken.case, self.taken.start = case, start
+        case._is_looked_at = False  # noqa: SLF001 - nobody sees the page, and writing it is a tenth of the work
 
     def _recorded(self, request: RecordRequest, case: Case) -> None:
         self.taken.keep(request, case)

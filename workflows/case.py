@@ -126,6 +126,7 @@ class Case:
         self._due: _Due | None = None
         self._decided: _Decided | None = None
         self._shown = names.values_of(self._state, self._terms, self._state.acted_at)
+        self._is_looked_at = True  # not while an auditor runs the case over its history
 
     @workflow.run
     async def run(self, start: CaseStart) -> str:
@@ -509,7 +510,8 @@ class Case:
         if values != self._shown:
             workflow.upsert_search_attributes(names.changes(self._shown, values))
             self._shown = values
-        workflow.set_current_details(words.details(self._state, self._latest, now, self._terms))
+        if self._is_looked_at:
+            workflow.set_current_details(words.details(self._state, self._latest, now, self._terms))
 
 
 def _receipt(command: AnyCommand, last: Entry, state: CaseState) -> Receipt:

@@ -37,11 +37,19 @@ async def three_months(store: Store) -> None:
     for number, (at, police) in enumerate(
         [("2026-02-04 09:00", Grade.DISSATISFIED), ("2026-03-04 09:00", Grade.BASICALLY_SATISFIED)]
     ):
-        play = Play(at, terms=FULL_TERMS, case_id=f"sample-20260331-figure{number}", caller=TOWN_APPROVER, channel="grid")
+        play = Play(
+            at,
+            terms=FULL_TERMS,
+            case_id=f"sample-20260331-figure{number}",
+            caller=TOWN_APPROVER,
+            channel="grid",
+        )
         play.dispatch(ECOLOGY, POLICE).sign().check_in().act().done().rate(ECOLOGY)
         play.do(Rate(by=TOWN_OFFICER, department=POLICE, grade=police, solved=True))
         await keep(store, play)
-    waiting = Play("2026-03-31 09:00", terms=FULL_TERMS, case_id="sample-20260331-figure2", caller=TOWN_APPROVER)
+    waiting = Play(
+        "2026-03-31 09:00", terms=FULL_TERMS, case_id="sample-20260331-figure2", caller=TOWN_APPROVER
+    )
     await keep(store, waiting)
 
 
