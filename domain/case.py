@@ -711,18 +711,22 @@ class CaseState(Value):
         return (clock for clock in self.clocks if clock.runs)
 
     @property
-    def next_deadline(self) -> Moment | None:
-        """The earliest limit that somebody can be late for, in the past when somebody is; None when no clock runs.
+    def next_limit(self) -> Clock | None:
+        """The clock with the earliest limit that somebody can be late for; None when no such clock runs.
 
         The township's time to dispute a check-in is none: its silence is an answer. Nor is the end of a suspension,
         and what stands still is due at no moment that one could name.
         """
         limits = (
-            clock.due_at
-            for clock in self.running
-            if clock.kind not in _NOBODY_IS_LATE and clock.paused_at is None
+            clock for clock in self.running if clock.kind not in _NOBODY_IS_LATE and clock.paused_at is None
         )
-        return min(limits, default=None)
+        return min(limits, key=lambda clock: clock.due_at, default=None)
+
+    @property
+    def next_deadline(self) -> Moment | None:
+        """The moment of `next_limit`, in the past when somebody is late."""
+        limit = self.next_limit
+        return limit.due_at if limit else None
 
     @property
     def escalation_level(self) -> int:

@@ -468,6 +468,7 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         f"**{summary(state, terms)}**",
         f"地点:{call.location.address}",
         f"类别:{CATEGORIES[call.category]} · 事项:{call.item_name or '未列事项'} · 政策版本:{state.policy_version}",
+        *_next_limit(state, at, share, terms),
         "",
     ]
     lines += _attention(state, terms)
@@ -485,6 +486,15 @@ def details(state: CaseState, latest: list[Entry], at: datetime, terms: Terms) -
         f"- {local(entry.at)} {actor_name(entry)}:{sentence(entry, terms)}" for entry in reversed(latest)
     ]
     return "\n".join(lines)
+
+
+def _next_limit(state: CaseState, at: datetime, share: float, terms: Terms) -> list[str]:
+    """Return the earliest limit that somebody can be late for, or nothing."""
+    clock = state.next_limit
+    if clock is None:
+        return []
+    whose = f"{_owner(clock.kind, clock.department, terms)}{CLOCKS[clock.kind]}"
+    return [f"**下一时限**:{whose},{local(clock.due_at)}到期 {light(clock, at, share)}"]
 
 
 def _attention(state: CaseState, terms: Terms) -> list[str]:

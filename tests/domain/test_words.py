@@ -97,6 +97,8 @@ def test_the_operators_page_shows_clocks_colours_and_the_latest() -> None:
     page = words.details(play.state, play.entries[-8:], play.now, TERMS)
     assert "黄(临期)" in page
     assert "绿(正常)" in page
+    due = words.local(play.state.next_deadline or play.now)
+    assert f"\n**下一时限**:公安分局签收,{due}到期 黄(临期)\n" in page
     play.later(hours=1)
     page = words.details(play.state, play.entries[-8:], play.now, TERMS)
     assert "红(超时)" in page
