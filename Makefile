@@ -37,9 +37,9 @@ bench: .venv/ready
 	$(BIN)/python -m bench.run $(ARGS)
 
 lock: .venv/ready
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header \
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-strip-extras --no-annotate --no-header \
 		--extra dev --python-version 3.11 -o requirements.lock pyproject.toml
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header \
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-strip-extras --no-annotate --no-header \
 		--extra build --constraints requirements.lock --python-version 3.11 -o deploy/requirements.lock pyproject.toml
 
 clean:
