@@ -14,7 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from domain.calendar import SHANGHAI
-from domain.case import Assignment, CaseState, Clock, Direction, Grade, Rating, Stage
+from domain.case import Assignment, CaseState, CheckIn, Clock, Direction, Grade, Rating, Stage
 from domain.errors import Invalid
 from domain.policy import Assessment, ClockKind, Ranking
 
@@ -84,12 +84,25 @@ class Attendance:
     Attributes:
         left_at: when it left the case; None while it is on it.
         left_out: why it is in no figure at all. One that an appeal exempts is: only its punctuality is not.
+        closed: the case has closed with the department on it.
     """
 
     assignment: Assignment
     clocks: tuple[Clock, ...]
     left_at: datetime | None = None
     left_out: LeftOut | None = None
+    closed: bool = False
+
+    @property
+    def check_in(self) -> CheckIn | None:
+        """The check-in that counts: the township has confirmed it, or can no longer dispute it.
+
+        A case may close before the township's time to say so is over: who closes it has taken the work, and with it
+        that somebody came (domain.md §4: silence confirms).
+        """
+        check_in = self.assignment.check_in
+        accepted = check_in is not None and (check_in.counts or (self.closed and check_in.stands))
+        return check_in if accepted else None
 
     @property
     def untimed(self) -> LeftOut | None:
@@ -114,7 +127,12 @@ def attendances(state: CaseState) -> tuple[Attendance, ...]:
         for each in state.former
     ]
     found += [
-        Attendance(assignment=each, clocks=_clocks_between(state, each.department), left_out=whole)
+        Attendance(
+            assignment=each,
+            clocks=_clocks_between(state, each.department),
+            left_out=whole,
+            closed=state.stage is Stage.CLOSED,
+        )
         for each in state.assignments
     ]
     return tuple(found)
@@ -357,10 +375,10 @@ class Tally:
         )
 
     def _punctuality(self, one: Attendance) -> None:
-        assignment, check_in, limit = one.assignment, one.assignment.check_in, one.clock(ClockKind.CHECK_IN)
-        confirmed = check_in is not None and check_in.counts
-        due = limit is not None and (confirmed or self._has_fallen_due(limit, one.left_at))
-        came = confirmed and limit is not None and check_in is not None
+        assignment, check_in, limit = one.assignment, one.check_in, one.clock(ClockKind.CHECK_IN)
+        due = limit is not None and (check_in is not None or self._has_fallen_due(limit, one.left_at))
+        came = check_in is not None and limit is not None
+        told = assignment.check_in
         self._count(
             {
                 _Count.DISPATCHED: True,
@@ -369,7 +387,7 @@ class Tally:
                 _Count.TIMELY: assignment.signed_at is not None and assignment.sign_deemed_at is None,
                 _Count.DUE: due,
                 _Count.CONFIRMED: came,
-                _Count.UNCONFIRMED: check_in is not None and check_in.stands and not check_in.counts,
+                _Count.UNCONFIRMED: check_in is None and told is not None and told.stands,
             }
         )
         if came and check_in is not None and limit is not None:
