@@ -40,7 +40,7 @@ from domain.events import (
     UrgencyReviewed,
 )
 from domain.policy import ClockKind, Policy, Receiver, Urgency
-from domain.words import STAGES, sentence
+from domain.words import STAGES, sentence, subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def notice_of(entry: Entry, state: CaseState, terms: Terms) -> Notice | None:
     Args:
         state: the case after the entry.
     """
-    event, text = entry.event, sentence(entry, terms)
+    event, text = entry.event, f"{subject(state, terms)}({state.case_id}):{sentence(entry, terms)}"
     departments = state.departments()
 
     def notice(title: str, *to: Address, persons: Iterable[PersonId] = ()) -> Notice:

@@ -218,13 +218,18 @@ def summary(state: CaseState, terms: Terms) -> str:
     return f"{urgent}{terms.name(state.call.township)}:{state.call.title}"
 
 
-def label(state: CaseState, terms: Terms, at: datetime) -> str:
-    """Return one line for operators' lists with nothing in it that the caller wrote: it is never encrypted."""
+def subject(state: CaseState, terms: Terms) -> str:
+    """Return what a case is about without anything that the caller wrote: urgency, township, kind of matter."""
     urgent = "【紧急】" if state.call.urgency is Urgency.URGENT else ""
     matter = state.call.item_name or f"{CATEGORIES[state.call.category]}类事项"
+    return f"{urgent}{terms.name(state.call.township)}·{matter}"
+
+
+def label(state: CaseState, terms: Terms, at: datetime) -> str:
+    """Return one line for operators' lists with nothing in it that the caller wrote: it is never encrypted."""
     overdue = "·超时" if state.is_overdue(at) else ""
     going_on = "·跟踪中" if state.is_over and not state.is_settled else ""
-    return f"{urgent}{terms.name(state.call.township)}·{matter}·{STAGES[state.stage]}{going_on}{overdue}"
+    return f"{subject(state, terms)}·{STAGES[state.stage]}{going_on}{overdue}"
 
 
 def sentence(entry: Entry, terms: Terms) -> str:

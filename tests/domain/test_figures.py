@@ -153,7 +153,9 @@ def test_a_check_in_counts_by_arrival_once_the_township_has_confirmed_it_and_not
 
 
 def test_a_check_in_that_the_township_let_stand_until_the_case_closed_counts() -> None:
-    play = called().dispatch(ECOLOGY).sign().at("2026-03-04 10:00").check_in(confirm=False).act().done().rate()
+    play = (
+        called().dispatch(ECOLOGY).sign().at("2026-03-04 10:00").check_in(confirm=False).act().done().rate()
+    )
     found = figures(play, moment=shanghai("2026-03-06 12:00"))
     assert play.state.stage.value == "closed"
     assert (found.awaiting_confirmation, parts(found.check_in), parts(found.on_time)) == (0, (1, 1), (1, 1))

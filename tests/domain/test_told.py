@@ -29,7 +29,8 @@ def test_every_event_is_told_as_a_chinese_sentence_without_codes() -> None:
             assert not re.search(r"\b(ecology|police|market|housing|town|None|True|False)\b", text), text
             told.add(entry.event.kind)
             if notice := notice_of(entry, state, terms):
-                assert (notice.text, bool(notice.to)) == (text, True)
+                about = f"{words.subject(state, terms)}({state.case_id})"
+                assert (notice.text, bool(notice.to)) == (f"{about}:{text}", True)
                 noticed.add(entry.event.kind)
         assert words.details(play.state, play.entries[-8:], play.now, terms).startswith("## ")
     kinds = {each.model_fields["kind"].default for each in get_args(get_args(Event)[0])}
