@@ -24,7 +24,15 @@ from adapters.signing import key_in
 from adapters.store import Store
 from domain.calendar import SHANGHAI
 from starter.local import leave_addresses, remove_addresses
-from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
+from starter.stack import (
+    FolderLock,
+    StackError,
+    TemporalServer,
+    die_with_parent,
+    end,
+    is_free,
+    temporal_binary,
+)
 from workflows import names
 
 _READY_WITHIN = 60.0
@@ -150,6 +158,7 @@ class Stack:
         self.worker = Child("worker", [*command, "worker"], self.environment, self.logs / "worker.log")
         self.api = Child("api", [*command, "api"], self.environment, self.logs / "api.log")
         self._temporal_keeper: asyncio.Task[None] | None = None
+        self._lock = FolderLock(data)
         self._addresses_left = False
 
     @property
@@ -200,9 +209,9 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         """Start everything; return once the API says that it is ready."""
-        if not is_free(self.options.port, self.options.host):
-            raise StackError(f"端口 {self.options.port} 已被占用,请关闭占用它的程序,或换用其他端口。")
+        self._lock.take()
         try:
+            self._find_port_free()
             await self.prepare()
             await self.temporal.start()
             self._temporal_keeper = asyncio.create_task(self._keep_temporal())
@@ -221,6 +230,10 @@ class Stack:
         """Stop everything, the doors first."""
         await self.stop()
 
+    def _find_port_free(self) -> None:
+        if not is_free(self.options.port, self.options.host):
+            raise StackError(f"端口 {self.options.port} 已被占用,请关闭占用它的程序,或换用其他端口。")
+
     def _leave_addresses(self) -> None:
         leave_addresses(
             self.options.data,
@@ -233,9 +246,7 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop the API, then the worker, then Temporal."""
-        if (
-            self._addresses_left
-        ):  # those of another stack in this folder, because of which this did not start, stay
+        if self._addresses_left:
             remove_addresses(self.options.data)
         await self.api.stop()
         await self.worker.stop()
@@ -243,6 +254,7 @@ class Stack:
             self._temporal_keeper.cancel()
             await asyncio.gather(self._temporal_keeper, return_exceptions=True)
         await self.temporal.stop()
+        self._lock.release()
 
     async def _keep_temporal(self) -> None:
         """Start Temporal again when it dies; its data is in its file."""
