@@ -146,7 +146,9 @@ def addresses(url: str, ui_url: str | None, data: Path) -> Table:
     table.add_row("首页", url)
     table.add_row("接口文档", f"{url}/docs")
     table.add_row("Temporal 界面", ui_url or "(未启用)")
-    table.add_row("解密登录", f"{url}/codec/login(登录后在 Temporal 界面可读中文摘要与详情)")
+    table.add_row(
+        "解密登录", f"{url}/codec/login(登录并按该页步骤设置一次浏览器后,Temporal 界面显示中文摘要与详情)"
+    )
     table.add_row("数据与日志", str(data.resolve()))
     table.add_row("取得令牌", f"shaodao token 人员编号 --data {data}")
     return table

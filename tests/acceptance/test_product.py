@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from playwright.async_api import Browser, Error, Page, async_playwright
+from temporalio.client import Client
 
 from adapters.migrate import head
 from starter.demo import Player, stories
@@ -302,6 +303,18 @@ async def test_operators_see_each_case_in_chinese_in_the_temporal_ui(stack: Stac
     ).json()["items"]
     assert {(entry["person"], entry["namespace"]) for entry in looked} == {("administrator", "default")}
     assert all(entry["workflows"][0].startswith("case/yicheng-") for entry in looked)
+
+
+async def test_every_view_that_operators_are_told_to_save_is_understood_and_lists_no_dead_run(
+    stack: Stack,
+) -> None:
+    told = (ROOT / "docs" / "operators.md").read_text("utf-8").partition("Queries to save as views:")[2]
+    queries = re.findall(r"^\| [^|]+ \| `([^`]+)`", told.partition("\n## ")[0], re.MULTILINE)
+    assert len(queries) > 10
+    client = await Client.connect(stack.temporal.address)
+    for query in queries:
+        assert (await client.count_workflows(query)).count >= 0
+        assert "ExecutionStatus" in query
 
 
 async def test_without_a_session_the_temporal_ui_shows_ciphertext(stack: Stack, browser: Browser) -> None:
