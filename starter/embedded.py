@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from adapters.store import Store
 from domain.calendar import SHANGHAI
 from starter.local import leave_addresses, remove_addresses
 from starter.stack import (
+    PRIVATE,
     FolderLock,
     StackError,
     TemporalServer,
@@ -115,6 +117,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=PRIVATE,
                 preexec_fn=die_with_parent,
             )
 
@@ -134,7 +137,7 @@ class Stack:
     def __init__(self, options: StackOptions) -> None:
         self.options = options
         data = options.data
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs = data / "logs"
         self.logs.mkdir(exist_ok=True)
         self.secret = _secret(data)
@@ -211,6 +214,9 @@ class Stack:
         """Start everything; return once the API says that it is ready."""
         self._lock.take()
         try:
+            if self.options.database_url is None:
+                _kept(self.options.data / "shaodao.db", "")
+            _keep_to_owner(self.options.data)
             self._find_port_free()
             await self.prepare()
             await self.temporal.start()
@@ -293,6 +299,17 @@ async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:
         return (await client.get(url, timeout=2)).status_code == httpx2.codes.OK
     except httpx2.HTTPError:
         return False
+
+
+def _keep_to_owner(data: Path) -> None:
+    """Shut folder and databases, with the callers' telephones in them, to everybody else; also those of before.
+
+    A folder that many write to, as /tmp, is not ours to shut.
+    """
+    for path in (*data.glob("shaodao.db*"), *data.glob("temporal.db*")):
+        path.chmod(0o600)
+    if not data.stat().st_mode & stat.S_ISVTX:
+        data.chmod(0o700)
 
 
 def _secret(data: Path) -> str:

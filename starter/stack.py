@@ -23,6 +23,8 @@ _STOP_WITHIN = 15.0
 _POLL = 0.05
 _LOG_TAIL = 15
 _PR_SET_PDEATHSIG = 1
+PRIVATE = 0o077
+"""Umask of every child: what it writes is for its owner only."""
 REPORTS_SOON = "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"
 """Failing workflow tasks show in lists after ten seconds: the server's own default of five in a row takes a minute."""
 
@@ -197,6 +199,7 @@ class TemporalServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=PRIVATE,
                 preexec_fn=die_with_parent,
             )
         await self._wait_until_ready()

@@ -38,6 +38,12 @@ def server(folder: Path, port: int) -> TemporalServer:
     )
 
 
+def open_to_others(folder: Path) -> list[Path]:
+    """Return the folder if others may look into it, and each database and object in it that they could read."""
+    inside = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "logs"]
+    return [path for path in (folder, *inside) if path.stat().st_mode & 0o077]
+
+
 async def test_its_data_survives_a_stop_and_its_search_attributes_are_there(tmp_path: Path) -> None:
     temporal = server(tmp_path, free_port())
     async with temporal:
@@ -99,6 +105,8 @@ async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_a
         ui_port=None,
         environment={"SHAODAO_WORKER_VERSIONING": "current", "SHAODAO_BUILD_ID": "tried-1"},
     )
+    (tmp_path / "shaodao.db").touch(0o644)
+    tmp_path.chmod(0o755)
     async with Stack(options) as stack:
         client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
         await client.start_workflow(
@@ -120,6 +128,8 @@ async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_a
         assert schedules >= {"archive", "reconcile"}
         addresses = json.loads((tmp_path / "addresses.json").read_text("utf-8"))
         assert addresses["temporal_address"] == stack.temporal.address
+        assert open_to_others(tmp_path) == []
+        assert {"shaodao.db", "temporal.db"} <= {path.name for path in tmp_path.iterdir()}
         another = dataclasses.replace(options, port=free_port(), temporal_port=free_port())
         for _ in range(2):
             with pytest.raises(StackError, match=f"该数据目录已在使用\\(进程 {os.getpid()}\\)"):
