@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import signal
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -297,14 +296,14 @@ def timeline_table(case: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -
     return table
 
 
-def _options(data: Path) -> StackOptions:
-    """Take the usual ports where they are free, any free one where not."""
+def options_of(data: Path, port: int | None, temporal_port: int | None, ui_port: int | None) -> StackOptions:
+    """Take the ports that are named; for those that are not, the usual ones where they are free, else any free one."""
     usual = StackOptions(data=data, districts=DEFAULT_DISTRICTS)
     return replace(
         usual,
-        port=_usable(usual.port),
-        temporal_port=_usable(usual.temporal_port),
-        ui_port=_usable(usual.ui_port or 0),
+        port=port or _usable(usual.port),
+        temporal_port=temporal_port or _usable(usual.temporal_port),
+        ui_port=ui_port or _usable(usual.ui_port or 0),
     )
 
 
@@ -312,7 +311,7 @@ def _usable(port: int) -> int:
     return port if port and is_free(port) else free_port()
 
 
-async def run(*, exit_when_done: bool, data: Path | None) -> int:
+async def run(options: StackOptions, *, exit_when_done: bool) -> int:
     """Start the stack, play the stories, show them, and stay until Ctrl-C unless told otherwise.
 
     Returns:
@@ -321,20 +320,18 @@ async def run(*, exit_when_done: bool, data: Path | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with tempfile.TemporaryDirectory(prefix="shaodao-demo-") as scratch:
-        folder = data.resolve() if data else Path(scratch)
-        with out.status("正在启动 Temporal、工作进程和接口……"):
-            stack = Stack(_options(folder))
-            await stack.__aenter__()
-        try:
-            closed = await _play_all(stack)
-            out.print(addresses(stack.url, stack.ui_url, folder))
-            if not exit_when_done:
-                out.print("按 Ctrl-C 结束。")
-                await stop.wait()
-        finally:
-            with out.status("正在停止……"):
-                await stack.stop()
+    with out.status("正在启动 Temporal、工作进程和接口……"):
+        stack = Stack(options)
+        await stack.__aenter__()
+    try:
+        closed = await _play_all(stack)
+        out.print(addresses(stack.url, stack.ui_url, options.data))
+        if not exit_when_done:
+            out.print("按 Ctrl-C 结束。")
+            await stop.wait()
+    finally:
+        with out.status("正在停止……"):
+            await stack.stop()
     return 0 if closed else 1
 
 

@@ -66,9 +66,10 @@ def shaodao(stack: Stack, *arguments: str, person: str | None = None, given: str
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
+def test_the_demo_listens_where_it_is_told_and_ends_with_status_zero_when_every_story_closed() -> None:
+    port, ui_port = free_port(), free_port()
     done = subprocess.run(
-        [str(BIN / "shaodao"), "demo", "--exit"],
+        [str(BIN / "shaodao"), "demo", "--exit", f"--port={port}", f"--temporal-ui-port={ui_port}"],
         capture_output=True,
         text=True,
         check=False,
@@ -78,6 +79,8 @@ def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("散乱污", "君山路", "私开门洞", "已办结", "接口文档", "Temporal 界面"):
         assert words.replace("散乱污", "非法畜牧养殖场") in done.stdout
+    for address in (f"http://127.0.0.1:{port}/docs", f"http://127.0.0.1:{ui_port}"):
+        assert address in done.stdout
 
 
 def test_doctor_finds_everything_in_order(stack: Stack) -> None:
