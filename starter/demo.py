@@ -28,7 +28,7 @@ class Work:
     """What one department does on site.
 
     Attributes:
-        officers: names of those who come; invented.
+        officers: names of those who come; invented, and of nobody in people.csv.
         actions: bodies of `action`, each one measure with its result.
     """
 
@@ -86,7 +86,7 @@ def stories(now: datetime) -> tuple[Story, ...]:
             works=(
                 Work(
                     department="ecology",
-                    officers=("王示例", "李示例"),
+                    officers=("郝示例", "孔示例"),
                     actions=(
                         _done("demolition", "拆除小造纸厂、小颗粒厂生产设备", "两处当场拆除"),
                         _done(
@@ -100,25 +100,25 @@ def stories(now: datetime) -> tuple[Story, ...]:
                 ),
                 Work(
                     department="enforcement",
-                    officers=("赵示例",),
+                    officers=("白示例",),
                     actions=(_done("demolition", "组织机械拆除厂房", "厂房已拆除"),),
                     done="拆除完毕,场地已清理。",
                 ),
                 Work(
                     department="police",
-                    officers=("孙示例",),
+                    officers=("崔示例",),
                     actions=(_done("other", "维护现场秩序", "全程平稳"),),
                     done="现场秩序维护完毕。",
                 ),
                 Work(
                     department="market",
-                    officers=("周示例",),
+                    officers=("康示例",),
                     actions=(_done("closure_order", "查处无照经营", "责令停止经营"),),
                     done="已依法处理无照经营。",
                 ),
                 Work(
                     department="natural_resources",
-                    officers=("吴示例",),
+                    officers=("毛示例",),
                     actions=(_done("other", "核查占地性质", "认定为违法占地"),),
                     done="占地认定完毕,已移交处理。",
                 ),
@@ -140,7 +140,7 @@ def stories(now: datetime) -> tuple[Story, ...]:
             works=(
                 Work(
                     department="enforcement",
-                    officers=("赵示例", "钱示例"),
+                    officers=("白示例", "钱示例"),
                     actions=(_done("demolition", "拆除违建", "违建已拆除,设置公益宣传展板"),),
                     done="违建拆除,垃圾清运完毕。",
                 ),
@@ -163,19 +163,19 @@ def stories(now: datetime) -> tuple[Story, ...]:
             works=(
                 Work(
                     department="enforcement",
-                    officers=("赵示例",),
+                    officers=("白示例",),
                     actions=(_done("sealing", "封堵私开的门洞", "门洞已封堵"),),
                     done="门洞封堵完毕。",
                 ),
                 Work(
                     department="market",
-                    officers=("周示例",),
+                    officers=("康示例",),
                     actions=(_done("closure_order", "核查沿街商铺经营", "责令停止改建经营"),),
                     done="商铺已停止改建。",
                 ),
                 Work(
                     department="police",
-                    officers=("孙示例",),
+                    officers=("崔示例",),
                     actions=(_done("mediation", "对当事人进行教育调解", "当事人同意恢复原状"),),
                     done="调解完毕。",
                 ),
