@@ -26,10 +26,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from adapters.settings import Settings, SettingsInvalid
+from adapters.settings import KeySettings, SettingsInvalid
 
 DEFAULT, OLD = "default", "old"
 AES_256_GCM, SM4_GCM = "aes-256-gcm", "sm4-gcm"
+USE_SHOULD_BE = f"用途应为 {DEFAULT}、{OLD} 或区(市)代码(小写字母、数字和 _ -,多个用逗号分隔)"
 LENGTHS = {AES_256_GCM: 32, SM4_GCM: 16}
 """Bytes of a key, by algorithm."""
 
@@ -189,8 +190,8 @@ class Keys:
         elif key is None or len(key) != LENGTHS[algorithm]:
             wrong.append(f"第 {number} 条的密钥应为 {LENGTHS[algorithm]} 字节的 base64")
         uses = tuple(use.split(","))
-        if not _USE.fullmatch(use) or (len(uses) > 1 and {DEFAULT, OLD} & set(uses)):
-            wrong.append(f"第 {number} 条的用途应为 {DEFAULT}、{OLD} 或区(市)代码(多个用逗号分隔)")
+        if not is_use(use):
+            wrong.append(f"第 {number} 条的{USE_SHOULD_BE}")
         wrong += [f"用途“{each}”已有另一个现用密钥" for each in uses if each in self._current]
         if not wrong and key is not None:
             made = self._by_id[key_id] = _CIPHERS[algorithm](key_id, key)
@@ -199,13 +200,18 @@ class Keys:
         return wrong
 
 
+def is_use(use: str) -> bool:
+    """Whether a key may be for this: `default`, `old`, or codes of districts."""
+    return bool(_USE.fullmatch(use)) and ("," not in use or not {DEFAULT, OLD} & set(use.split(",")))
+
+
 def new_line(algorithm: str, use: str, made_on: date) -> str:
     """Return a fresh key as a line to write down."""
     key = base64.urlsafe_b64encode(os.urandom(LENGTHS[algorithm])).decode().rstrip("=")
     return f"k{made_on:%Y%m%d}-{os.urandom(3).hex()} {algorithm} {key} {use}"
 
 
-def keys_of(settings: Settings) -> Keys | None:
+def keys_of(settings: KeySettings) -> Keys | None:
     """Return the configured keys; None when encryption is off and there are none to decrypt with either.
 
     Raises:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,10 +144,14 @@ def up(
 def addresses(url: str, ui_url: str | None, data: Path) -> Table:
     """Return where to look."""
     table = Table(title="哨到已就绪", show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("首页", url)
     table.add_row("接口文档", f"{url}/docs")
     table.add_row("Temporal 界面", ui_url or "(未启用)")
-    table.add_row("解密登录", f"{url}/codec/login(登录后在 Temporal 界面可读中文摘要与详情)")
+    table.add_row(
+        "解密登录", f"{url}/codec/login(登录并按该页步骤设置一次浏览器后,Temporal 界面显示中文摘要与详情)"
+    )
     table.add_row("数据与日志", str(data.resolve()))
     table.add_row("取得令牌", f"shaodao token 人员编号 --data {data}")
     return table
@@ -214,11 +219,21 @@ def rebuild(data: Annotated[Path, typer.Option(help="内置服务的数据目录
 def demo(
     exit_when_done: Annotated[bool, typer.Option("--exit", help="演示结束后退出。")] = False,
     data: Annotated[Path | None, typer.Option(help="数据目录;默认用临时目录。")] = None,
+    port: Annotated[int | None, typer.Option(help="HTTP 端口;默认 8030,已被占用时另选。")] = None,
+    temporal_port: Annotated[
+        int | None, typer.Option(help="Temporal 端口;默认 7233,已被占用时另选。")
+    ] = None,
+    temporal_ui_port: Annotated[
+        int | None, typer.Option(help="Temporal 界面端口;默认 8233,已被占用时另选。")
+    ] = None,
 ) -> None:
     """启动内置服务,经 HTTP 接口演示三个案例,并保持运行。"""
-    from starter.demo import run
+    from starter.demo import options_of, run
 
-    raise typer.Exit(asyncio.run(run(exit_when_done=exit_when_done, data=data)))
+    with tempfile.TemporaryDirectory(prefix="shaodao-demo-") as scratch:
+        options = options_of(data.resolve() if data else Path(scratch), port, temporal_port, temporal_ui_port)
+        status = asyncio.run(run(options, exit_when_done=exit_when_done))
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import signal
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ class Work:
     """What one department does on site.
 
     Attributes:
-        officers: names of those who come; invented.
+        officers: names of those who come; invented, and of nobody in people.csv.
         actions: bodies of `action`, each one measure with its result.
     """
 
@@ -87,7 +86,7 @@ def stories(now: datetime) -> tuple[Story, ...]:
             works=(
                 Work(
                     department="ecology",
-                    officers=("王示例", "李示例"),
+                    officers=("郝示例", "孔示例"),
                     actions=(
                         _done("demolition", "拆除小造纸厂、小颗粒厂生产设备", "两处当场拆除"),
                         _done(
@@ -101,25 +100,25 @@ def stories(now: datetime) -> tuple[Story, ...]:
                 ),
                 Work(
                     department="enforcement",
-                    officers=("赵示例",),
+                    officers=("白示例",),
                     actions=(_done("demolition", "组织机械拆除厂房", "厂房已拆除"),),
                     done="拆除完毕,场地已清理。",
                 ),
                 Work(
                     department="police",
-                    officers=("孙示例",),
+                    officers=("崔示例",),
                     actions=(_done("other", "维护现场秩序", "全程平稳"),),
                     done="现场秩序维护完毕。",
                 ),
                 Work(
                     department="market",
-                    officers=("周示例",),
+                    officers=("康示例",),
                     actions=(_done("closure_order", "查处无照经营", "责令停止经营"),),
                     done="已依法处理无照经营。",
                 ),
                 Work(
                     department="natural_resources",
-                    officers=("吴示例",),
+                    officers=("毛示例",),
                     actions=(_done("other", "核查占地性质", "认定为违法占地"),),
                     done="占地认定完毕,已移交处理。",
                 ),
@@ -141,7 +140,7 @@ def stories(now: datetime) -> tuple[Story, ...]:
             works=(
                 Work(
                     department="enforcement",
-                    officers=("赵示例", "钱示例"),
+                    officers=("白示例", "钱示例"),
                     actions=(_done("demolition", "拆除违建", "违建已拆除,设置公益宣传展板"),),
                     done="违建拆除,垃圾清运完毕。",
                 ),
@@ -164,19 +163,19 @@ def stories(now: datetime) -> tuple[Story, ...]:
             works=(
                 Work(
                     department="enforcement",
-                    officers=("赵示例",),
+                    officers=("白示例",),
                     actions=(_done("sealing", "封堵私开的门洞", "门洞已封堵"),),
                     done="门洞封堵完毕。",
                 ),
                 Work(
                     department="market",
-                    officers=("周示例",),
+                    officers=("康示例",),
                     actions=(_done("closure_order", "核查沿街商铺经营", "责令停止改建经营"),),
                     done="商铺已停止改建。",
                 ),
                 Work(
                     department="police",
-                    officers=("孙示例",),
+                    officers=("崔示例",),
                     actions=(_done("mediation", "对当事人进行教育调解", "当事人同意恢复原状"),),
                     done="调解完毕。",
                 ),
@@ -297,14 +296,14 @@ def timeline_table(case: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -
     return table
 
 
-def _options(data: Path) -> StackOptions:
-    """Take the usual ports where they are free, any free one where not."""
+def options_of(data: Path, port: int | None, temporal_port: int | None, ui_port: int | None) -> StackOptions:
+    """Take the ports that are named; for those that are not, the usual ones where they are free, else any free one."""
     usual = StackOptions(data=data, districts=DEFAULT_DISTRICTS)
     return replace(
         usual,
-        port=_usable(usual.port),
-        temporal_port=_usable(usual.temporal_port),
-        ui_port=_usable(usual.ui_port or 0),
+        port=port or _usable(usual.port),
+        temporal_port=temporal_port or _usable(usual.temporal_port),
+        ui_port=ui_port or _usable(usual.ui_port or 0),
     )
 
 
@@ -312,7 +311,7 @@ def _usable(port: int) -> int:
     return port if port and is_free(port) else free_port()
 
 
-async def run(*, exit_when_done: bool, data: Path | None) -> int:
+async def run(options: StackOptions, *, exit_when_done: bool) -> int:
     """Start the stack, play the stories, show them, and stay until Ctrl-C unless told otherwise.
 
     Returns:
@@ -321,20 +320,18 @@ async def run(*, exit_when_done: bool, data: Path | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with tempfile.TemporaryDirectory(prefix="shaodao-demo-") as scratch:
-        folder = data.resolve() if data else Path(scratch)
-        with out.status("正在启动 Temporal、工作进程和接口……"):
-            stack = Stack(_options(folder))
-            await stack.__aenter__()
-        try:
-            closed = await _play_all(stack)
-            out.print(addresses(stack.url, stack.ui_url, folder))
-            if not exit_when_done:
-                out.print("按 Ctrl-C 结束。")
-                await stop.wait()
-        finally:
-            with out.status("正在停止……"):
-                await stack.stop()
+    with out.status("正在启动 Temporal、工作进程和接口……"):
+        stack = Stack(options)
+        await stack.__aenter__()
+    try:
+        closed = await _play_all(stack)
+        out.print(addresses(stack.url, stack.ui_url, options.data))
+        if not exit_when_done:
+            out.print("按 Ctrl-C 结束。")
+            await stop.wait()
+    finally:
+        with out.status("正在停止……"):
+            await stack.stop()
     return 0 if closed else 1
 
 

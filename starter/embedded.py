@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,16 @@ from adapters.signing import key_in
 from adapters.store import Store
 from domain.calendar import SHANGHAI
 from starter.local import leave_addresses, remove_addresses
-from starter.stack import StackError, TemporalServer, die_with_parent, end, is_free, temporal_binary
+from starter.stack import (
+    PRIVATE,
+    FolderLock,
+    StackError,
+    TemporalServer,
+    die_with_parent,
+    end,
+    is_free,
+    temporal_binary,
+)
 from workflows import names
 
 _READY_WITHIN = 60.0
@@ -107,6 +117,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=PRIVATE,
                 preexec_fn=die_with_parent,
             )
 
@@ -126,7 +137,7 @@ class Stack:
     def __init__(self, options: StackOptions) -> None:
         self.options = options
         data = options.data
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs = data / "logs"
         self.logs.mkdir(exist_ok=True)
         self.secret = _secret(data)
@@ -150,6 +161,7 @@ class Stack:
         self.worker = Child("worker", [*command, "worker"], self.environment, self.logs / "worker.log")
         self.api = Child("api", [*command, "api"], self.environment, self.logs / "api.log")
         self._temporal_keeper: asyncio.Task[None] | None = None
+        self._lock = FolderLock(data)
         self._addresses_left = False
 
     @property
@@ -200,9 +212,12 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         """Start everything; return once the API says that it is ready."""
-        if not is_free(self.options.port, self.options.host):
-            raise StackError(f"端口 {self.options.port} 已被占用,请关闭占用它的程序,或换用其他端口。")
+        self._lock.take()
         try:
+            if self.options.database_url is None:
+                _kept(self.options.data / "shaodao.db", "")
+            _keep_to_owner(self.options.data)
+            self._find_port_free()
             await self.prepare()
             await self.temporal.start()
             self._temporal_keeper = asyncio.create_task(self._keep_temporal())
@@ -221,6 +236,10 @@ class Stack:
         """Stop everything, the doors first."""
         await self.stop()
 
+    def _find_port_free(self) -> None:
+        if not is_free(self.options.port, self.options.host):
+            raise StackError(f"端口 {self.options.port} 已被占用,请关闭占用它的程序,或换用其他端口。")
+
     def _leave_addresses(self) -> None:
         leave_addresses(
             self.options.data,
@@ -233,9 +252,7 @@ class Stack:
 
     async def stop(self) -> None:
         """Stop the API, then the worker, then Temporal."""
-        if (
-            self._addresses_left
-        ):  # those of another stack in this folder, because of which this did not start, stay
+        if self._addresses_left:
             remove_addresses(self.options.data)
         await self.api.stop()
         await self.worker.stop()
@@ -243,6 +260,7 @@ class Stack:
             self._temporal_keeper.cancel()
             await asyncio.gather(self._temporal_keeper, return_exceptions=True)
         await self.temporal.stop()
+        self._lock.release()
 
     async def _keep_temporal(self) -> None:
         """Start Temporal again when it dies; its data is in its file."""
@@ -281,6 +299,17 @@ async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:
         return (await client.get(url, timeout=2)).status_code == httpx2.codes.OK
     except httpx2.HTTPError:
         return False
+
+
+def _keep_to_owner(data: Path) -> None:
+    """Shut folder and databases, with the callers' telephones in them, to everybody else; also those of before.
+
+    A folder that many write to, as /tmp, is not ours to shut.
+    """
+    for path in (*data.glob("shaodao.db*"), *data.glob("temporal.db*")):
+        path.chmod(0o600)
+    if not data.stat().st_mode & stat.S_ISVTX:
+        data.chmod(0o700)
 
 
 def _secret(data: Path) -> str:

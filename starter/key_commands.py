@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from adapters.keys import AES_256_GCM, DEFAULT, LENGTHS, OLD, Keys, keys_of, new_line
-from adapters.settings import Settings
+from adapters.keys import AES_256_GCM, DEFAULT, LENGTHS, OLD, USE_SHOULD_BE, Keys, is_use, keys_of, new_line
+from adapters.settings import KeySettings
 from domain.calendar import SHANGHAI
 from starter.local import DEFAULT_DATA, use_data
 
@@ -29,6 +29,9 @@ def new(
     if algorithm not in LENGTHS:
         err.print(f"[red]算法应为 {'、'.join(LENGTHS)}。[/red]")
         raise typer.Exit(2)
+    if not is_use(use):
+        err.print(f"[red]{USE_SHOULD_BE}。[/red]")
+        raise typer.Exit(2)
     sys.stdout.write(new_line(algorithm, use, datetime.now(UTC).astimezone(SHANGHAI).date()) + "\n")
 
 
@@ -36,7 +39,7 @@ def new(
 def check(data: Annotated[Path, typer.Option(help="内置服务的数据目录。")] = DEFAULT_DATA) -> None:
     """检查密钥配置,列出编号、算法、用途与校验值(不显示密钥)。"""
     use_data(data)
-    settings = Settings()
+    settings = KeySettings()
     keys = keys_of(settings)
     if keys is None:
         err.print("[red]载荷加密已明确关闭(SHAODAO_PAYLOAD_ENCRYPTION=off),且未配置密钥。[/red]")

@@ -20,6 +20,7 @@ def leave_addresses(data: Path, *, url: str, temporal: str, namespace: str, ui_u
     """Write where the stack of this folder listens, for the commands of this machine."""
     content = {"url": url, "temporal_address": temporal, "temporal_namespace": namespace, "ui_url": ui_url}
     beside = data / f".{_ADDRESSES}"
+    beside.touch(0o600)
     beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     beside.replace(data / _ADDRESSES)
 

@@ -1,8 +1,10 @@
-"""The embedded Temporal server, as a child process."""
+"""The embedded Temporal server, as a child process, and the lock of a data folder."""
 
 import asyncio
 import contextlib
 import ctypes
+import fcntl
+import os
 import signal
 import socket
 import sys
@@ -21,6 +23,8 @@ _STOP_WITHIN = 15.0
 _POLL = 0.05
 _LOG_TAIL = 15
 _PR_SET_PDEATHSIG = 1
+PRIVATE = 0o077
+"""Umask of every child: what it writes is for its owner only."""
 REPORTS_SOON = "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"
 """Failing workflow tasks show in lists after ten seconds: the server's own default of five in a row takes a minute."""
 
@@ -42,6 +46,37 @@ def temporal_binary(named: str | None = None) -> Path:
         remedy = "请检查 SHAODAO_TEMPORAL_BINARY。" if named else "请重新安装依赖(make clean 后再执行 make)。"
         raise StackError(f"找不到 Temporal 程序:{path}。{remedy}")
     return path
+
+
+class FolderLock:
+    """One stack a folder: Temporal's SQLite file stands no second server. The system lets go when the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Hold the folder until `release`.
+
+        Raises:
+            StackError: another stack holds it.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode().strip() or "未知"
+            os.close(descriptor)
+            raise StackError(f"该数据目录已在使用(进程 {holder})") from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; the file stays, since whoever removes it could let two in."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -164,6 +199,7 @@ class TemporalServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=PRIVATE,
                 preexec_fn=die_with_parent,
             )
         await self._wait_until_ready()

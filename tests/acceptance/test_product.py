@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from playwright.async_api import Browser, Error, Page, async_playwright
+from temporalio.client import Client
 
 from adapters.migrate import head
 from starter.demo import Player, stories
@@ -65,9 +66,10 @@ def shaodao(stack: Stack, *arguments: str, person: str | None = None, given: str
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
+def test_the_demo_listens_where_it_is_told_and_ends_with_status_zero_when_every_story_closed() -> None:
+    port, ui_port = free_port(), free_port()
     done = subprocess.run(
-        [str(BIN / "shaodao"), "demo", "--exit"],
+        [str(BIN / "shaodao"), "demo", "--exit", f"--port={port}", f"--temporal-ui-port={ui_port}"],
         capture_output=True,
         text=True,
         check=False,
@@ -77,6 +79,8 @@ def test_the_demo_ends_with_status_zero_when_every_story_closed() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("散乱污", "君山路", "私开门洞", "已办结", "接口文档", "Temporal 界面"):
         assert words.replace("散乱污", "非法畜牧养殖场") in done.stdout
+    for address in (f"http://127.0.0.1:{port}/docs", f"http://127.0.0.1:{ui_port}"):
+        assert address in done.stdout
 
 
 def test_doctor_finds_everything_in_order(stack: Stack) -> None:
@@ -302,6 +306,18 @@ async def test_operators_see_each_case_in_chinese_in_the_temporal_ui(stack: Stac
     ).json()["items"]
     assert {(entry["person"], entry["namespace"]) for entry in looked} == {("administrator", "default")}
     assert all(entry["workflows"][0].startswith("case/yicheng-") for entry in looked)
+
+
+async def test_every_view_that_operators_are_told_to_save_is_understood_and_lists_no_dead_run(
+    stack: Stack,
+) -> None:
+    told = (ROOT / "docs" / "operators.md").read_text("utf-8").partition("Queries to save as views:")[2]
+    queries = re.findall(r"^\| [^|]+ \| `([^`]+)`", told.partition("\n## ")[0], re.MULTILINE)
+    assert len(queries) > 10
+    client = await Client.connect(stack.temporal.address)
+    for query in queries:
+        assert (await client.count_workflows(query)).count >= 0
+        assert "ExecutionStatus" in query
 
 
 async def test_without_a_session_the_temporal_ui_shows_ciphertext(stack: Stack, browser: Browser) -> None:

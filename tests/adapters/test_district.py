@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import xlsxwriter
 
 from adapters.district import DistrictInvalid, read_district
 from domain.case import Role
+from starter.demo import stories
 
 SAMPLE = Path(__file__).parent.parent.parent / "districts" / "yicheng"
 
@@ -35,6 +36,12 @@ def problems(folder: Path) -> list[str]:
     with pytest.raises(DistrictInvalid) as invalid:
         read_district(folder)
     return [str(problem) for problem in invalid.value.problems]
+
+
+def test_nobody_who_comes_in_the_stories_has_the_name_of_somebody_else_in_the_sample() -> None:
+    come = {name for story in stories(datetime.now(UTC)) for work in story.works for name in work.officers}
+    assert come
+    assert come.isdisjoint(person.name for person in read_district(SAMPLE).people)
 
 
 def test_the_sample_has_everybody_and_everything_that_the_stories_need() -> None:

@@ -258,6 +258,22 @@ async def test_only_the_temporal_uis_address_may_ask_across_origins(ui_house: Ho
         assert "access-control-allow-origin" not in elsewhere.headers
 
 
+async def test_the_home_page_leads_to_the_login_and_the_login_to_every_step_in_the_temporal_ui(
+    ui_house: House,
+) -> None:
+    home = (await ui_house.client.get("/")).text
+    assert '<a href="/codec/login">' in home
+    login = (await ui_house.client.get("/codec/login")).text
+    for words in (
+        f'href="{UI}',
+        "眼镜图标",
+        "Use my browser setting",
+        "/codec</code>",
+        "Include cross-origin",
+    ):
+        assert words in login
+
+
 async def test_a_session_decrypts_from_the_uis_address_and_from_no_other(
     ui_house: House, real_server: WorkflowEnvironment
 ) -> None:

@@ -66,6 +66,30 @@ def test_an_unknown_algorithm_is_refused(tmp_path: Path) -> None:
     assert "aes-256-gcm、sm4-gcm" in wrong
 
 
+@pytest.mark.parametrize(
+    "use", ["a b", "不存在,yicheng", "default,yicheng", "yicheng,old", "Yicheng", ",", ""]
+)
+def test_a_use_that_the_file_would_be_refused_for_is_refused_before_a_key_is_written(
+    tmp_path: Path, use: str
+) -> None:
+    status, said, wrong = shaodao(tmp_path, "keys", "new", "--use", use)
+    assert (status, said) == (2, "")
+    assert "用途应为 default、old 或区(市)代码" in wrong
+
+
+def test_keys_are_checked_where_nothing_but_keys_is_set(tmp_path: Path) -> None:
+    file, line = tmp_path / "keys", fresh_key()
+    file.write_text(line)
+    file.chmod(0o600)
+    nothing_else = {"SHAODAO_DATABASE_URL": "", "SHAODAO_SECRET": ""}
+    status, said, wrong = shaodao(
+        tmp_path, "keys", "check", SHAODAO_PAYLOAD_KEYS_FILE=str(file), **nothing_else
+    )
+    assert (status, key_id(line) in said) == (0, True), wrong
+    status, said, wrong = shaodao(tmp_path, "keys", "check", **nothing_else)
+    assert (status, "未配置载荷密钥" in wrong) == (1, True)
+
+
 def test_the_check_shows_every_key_but_never_the_key_itself(tmp_path: Path) -> None:
     file, line = tmp_path / "keys", fresh_key()
     file.write_text(line)

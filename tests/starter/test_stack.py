@@ -19,7 +19,7 @@ from temporalio.client import Client
 from adapters.settings import Settings
 from adapters.temporal import registered_search_attributes
 from starter.embedded import Stack, StackOptions
-from starter.stack import StackError, TemporalServer, free_port, is_free, temporal_binary
+from starter.stack import FolderLock, StackError, TemporalServer, free_port, is_free, temporal_binary
 from starter.versions import build_id, deployment
 from tests.conftest import BIN
 
@@ -36,6 +36,12 @@ def server(folder: Path, port: int) -> TemporalServer:
         log_path=folder / "temporal.log",
         search_attributes={"Stage": "Keyword"},
     )
+
+
+def open_to_others(folder: Path) -> list[Path]:
+    """Return the folder if others may look into it, and each database and object in it that they could read."""
+    inside = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "logs"]
+    return [path for path in (folder, *inside) if path.stat().st_mode & 0o077]
 
 
 async def test_its_data_survives_a_stop_and_its_search_attributes_are_there(tmp_path: Path) -> None:
@@ -99,6 +105,8 @@ async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_a
         ui_port=None,
         environment={"SHAODAO_WORKER_VERSIONING": "current", "SHAODAO_BUILD_ID": "tried-1"},
     )
+    (tmp_path / "shaodao.db").touch(0o644)
+    tmp_path.chmod(0o755)
     async with Stack(options) as stack:
         client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
         await client.start_workflow(
@@ -120,11 +128,34 @@ async def test_with_versioning_the_stack_makes_its_own_version_the_current_one_a
         assert schedules >= {"archive", "reconcile"}
         addresses = json.loads((tmp_path / "addresses.json").read_text("utf-8"))
         assert addresses["temporal_address"] == stack.temporal.address
-        another = dataclasses.replace(options, port=free_port())
-        with pytest.raises(StackError, match="已被占用"):
-            await Stack(another).__aenter__()
-        assert (tmp_path / "addresses.json").exists()
+        assert open_to_others(tmp_path) == []
+        assert {"shaodao.db", "temporal.db"} <= {path.name for path in tmp_path.iterdir()}
+        another = dataclasses.replace(options, port=free_port(), temporal_port=free_port())
+        for _ in range(2):
+            with pytest.raises(StackError, match=f"该数据目录已在使用\\(进程 {os.getpid()}\\)"):
+                await Stack(another).__aenter__()
+        assert json.loads((tmp_path / "addresses.json").read_text("utf-8")) == addresses
+        up = [sys.executable, "-m", "starter.cli", "up", "--data", str(tmp_path)]
+        ports = [f"--{name}={free_port()}" for name in ("port", "temporal-port", "temporal-ui-port")]
+        second = await asyncio.to_thread(
+            subprocess.run, [*up, *ports], cwd=ROOT, capture_output=True, timeout=60, check=False
+        )
+        assert second.returncode == 1
+        assert f"该数据目录已在使用(进程 {os.getpid()})" in second.stderr.decode()
+        assert json.loads((tmp_path / "addresses.json").read_text("utf-8")) == addresses
     assert not (tmp_path / "addresses.json").exists()
+
+
+def test_a_folder_that_one_stack_holds_is_given_to_the_next_after_it_has_let_go(tmp_path: Path) -> None:
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    first.take()
+    with pytest.raises(StackError, match=f"进程 {os.getpid()}"):
+        second.take()
+    first.release()
+    second.take()
+    with pytest.raises(StackError, match="已在使用"):
+        first.take()
+    second.release()
 
 
 def test_a_version_is_named_by_what_replay_depends_on() -> None:
