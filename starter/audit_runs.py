@@ -259,7 +259,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
         files, _ = published.read_published(folder)  # the keys that files name of themselves prove nothing
     statuses = []
     async with _open(temporal=False) as (store, _):
-        codes = {each.code for each in await store.districts()} | set(files)
+        codes = await store.district_codes() | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             statuses.append(_print([await judge_anchors(store, code, files.get(code), keys)]))
@@ -270,7 +270,7 @@ async def verify_journals(district: str | None) -> int:
     """Check every journal of a district, or of all, print, and return the exit status."""
     statuses = []
     async with _open(temporal=False) as (store, _):
-        codes = {each.code for each in await store.districts()} | await store.journaled_districts()
+        codes = await store.district_codes() | await store.journaled_districts()
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             statuses.append(_print(await judge_journals(store, code)))

@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from adapters.bundle import Opened, check_files, check_signature, seal
 from adapters.codec import PayloadUnreadable
+from adapters.database import StoreUnavailable
 from adapters.evidence import Evidence, Rows, read_models_of
 from adapters.histories import HistoryIncomplete, RunHistory, fetch_runs, read_run
 from adapters.kept_runs import KeptRuns
@@ -183,12 +184,14 @@ async def verify_cases(
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def gated(case_id: CaseId) -> Gathered | CaseUnknown:
+    async def gated(case_id: CaseId) -> Gathered | Exception:
         async with gate:
             try:
                 return await gather(store, client, case_id, archive)
-            except CaseUnknown as unknown:
-                return unknown
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                return error
 
     gathered = await asyncio.gather(*(gated(case_id) for case_id in case_ids))
     known = {
@@ -201,7 +204,7 @@ async def verify_cases(
         }
         judged |= await _judge_all(suspects, by_sdk=True)
     return [
-        (case_id, _nothing_known(each) if isinstance(each, CaseUnknown) else judged[case_id])
+        (case_id, _not_gathered(each) if isinstance(each, Exception) else judged[case_id])
         for case_id, each in zip(case_ids, gathered, strict=True)
     ]
 
@@ -210,22 +213,35 @@ async def _judge_all(gathered: Mapping[CaseId, Gathered], *, by_sdk: bool) -> di
     runs = [run for each in gathered.values() for run in each.runs]
     replayed = iter(await replay(runs, by_sdk=by_sdk))
     return {
-        case_id: judge_gathered(each, [next(replayed) for _ in each.runs])
-        for case_id, each in gathered.items()
+        case_id: _judge_one(each, [next(replayed) for _ in each.runs]) for case_id, each in gathered.items()
     }
 
 
-def _nothing_known(unknown: CaseUnknown) -> list[Verdict]:
-    finding = Finding(
-        check=Check.CHAIN, code=unknown.code, table="ledger", detail=unknown.detail, proven=False
-    )
+def _judge_one(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
+    try:
+        return judge_gathered(gathered, replayed)
+    except Exception as error:
+        unreadable = gathered.evidence.unreadable
+        return [Verdict(check=Check.CHAIN, findings=(*unreadable, _not_checked(error)))]
+
+
+def _not_gathered(error: Exception) -> list[Verdict]:
+    if isinstance(error, CaseUnknown):
+        finding = _unknown(Check.CHAIN, error.code, "ledger", error.detail)
+    else:
+        finding = _not_checked(error)
     return [Verdict(check=Check.CHAIN, findings=(finding,))]
+
+
+def _not_checked(error: Exception) -> Finding:
+    detail = f"核验中出现意外错误 {type(error).__name__},本案未核验完毕。"
+    return _unknown(Check.CHAIN, "not_checked", "ledger", detail)
 
 
 def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
     """Judge a case as it was read."""
     evidence = gathered.evidence
-    found = list(gathered.findings)
+    found = [*gathered.findings, *evidence.unreadable]
     if evidence.terms and hashlib.sha256(evidence.terms.encode()).hexdigest() != evidence.terms_id:
         found.append(_terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。"))
     return judge(
@@ -273,9 +289,10 @@ def judge(
         same_software: whether this version wrote the read models: others may word sentences differently.
     """
     chain = verify.read_chain(case_id, rows, table=ledger)
-    whole = not any(finding.code in _BREAKS for finding in chain.findings)
     derived = verify.derive(replayed)
-    history = [*found]
+    chain.findings += (each for each in found if each.check is Check.CHAIN)
+    history = [each for each in found if each.check is not Check.CHAIN]
+    whole = not any(finding.code in _BREAKS for finding in chain.findings)
     terms = _terms(terms_text, replayed, history)
     note = "" if history else "案件尚未在 Temporal 启动,仅有受理记录"
     if replayed:
@@ -430,6 +447,8 @@ def bundle_of(
         DomainError: the ledger cannot be folded, so that there is no timeline; verify the case first.
     """
     evidence = gathered.evidence
+    if evidence.unreadable:
+        raise ValueError(evidence.unreadable[0].place)
     chain = verify.read_chain(evidence.case_id, evidence.rows)
     state = fold(chain.entries)
     terms = Terms.model_validate_json(evidence.terms)

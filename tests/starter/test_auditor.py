@@ -183,6 +183,97 @@ async def restored(store: Store, rows: dict[str, list[dict[str, Any]]]) -> None:
             )
 
 
+UNREADABLE = {
+    "UPDATE ledger SET entry = CAST(entry AS BLOB) WHERE case_id = '{case}' AND sequence = 3": (
+        "unreadable",
+        "ledger",
+        "第3条",
+        "entry",
+    ),
+    "UPDATE ledger SET sequence = '02x' WHERE case_id = '{case}' AND sequence = 2": (
+        "unreadable",
+        "ledger",
+        "第02x条",
+        "sequence",
+    ),
+    "UPDATE ledger SET at = 'garbage' WHERE case_id = '{case}' AND sequence = 2": (
+        "unreadable",
+        "ledger",
+        "第2条",
+        "at",
+    ),
+    "UPDATE ledger SET at = '' WHERE case_id = '{case}' AND sequence = 1": (
+        "unreadable",
+        "ledger",
+        "第1条",
+        "at",
+    ),
+    "UPDATE timeline SET at = 'garbage' WHERE case_id = '{case}' AND sequence = 3": (
+        "column_differs",
+        "timeline",
+        "{case}/3",
+        "at",
+    ),
+    "UPDATE clocks SET due_at = 'garbage' WHERE case_id = '{case}' AND kind = 'sign'": (
+        "column_differs",
+        "clocks",
+        "{case}/sign/ecology/1",
+        "due_at",
+    ),
+    "UPDATE cases SET called_at = 'garbage' WHERE case_id = '{case}'": (
+        "column_differs",
+        "cases",
+        "{case}",
+        "called_at",
+    ),
+    "UPDATE intake SET called_at = 'garbage' WHERE case_id = '{case}'": (
+        "unreadable",
+        "intake",
+        "{case}",
+        "called_at",
+    ),
+    "UPDATE intake SET opened = CAST(opened AS BLOB) WHERE case_id = '{case}'": (
+        "unreadable",
+        "intake",
+        "{case}",
+        "opened",
+    ),
+}
+"""What SQLite takes in any column."""
+
+
+async def test_a_value_that_cannot_be_read_is_named_and_the_other_cases_are_judged(house: House) -> None:
+    case_id, other = await house.call(), await house.call()
+    await house.until_done(case_id, "ecology")
+    for statement, place in UNREADABLE.items():
+        before = await copied(house.store)
+        await tamper(house.store, statement.format(case=case_id))
+        wanted = tuple(part.format(case=case_id) for part in place)
+        ids = [CaseId(case_id), CaseId(other)]
+        (_, judged), (_, sound) = await verify_cases(house.store, house.doors.cases.client, ids)
+        assert wanted in found(judged), statement
+        assert "not_checked" not in {code for code, *_ in found(judged)}, statement
+        assert (status_of(judged), found(sound)) == (1, set()), statement
+        if "intake" in place:
+            assert ("row_changed", "intake") in {
+                each[:2] for each in (await journals(house.store))[Check.INTAKE]
+            }
+            await tamper(house.store, "UPDATE intake SET called_at = '2026-03-04 00:00:00'")
+        else:
+            await restored(house.store, before)
+
+
+async def test_a_link_that_cannot_be_read_is_named_and_the_others_are_judged(house: House) -> None:
+    await house.call()
+    await house.call()
+    await tamper(house.store, "UPDATE journals SET at = 'garbage' WHERE journal = 'intake' AND sequence = 1")
+    wrong = await journals(house.store)
+    assert ("unreadable", "journals", "intake 第1条") in wrong[Check.INTAKE]
+    await tamper(house.store, "UPDATE journals SET sequence = '2x' WHERE journal = 'intake' AND sequence = 2")
+    wrong = await journals(house.store)
+    assert ("unreadable", "journals", "intake 第2x条") in wrong[Check.INTAKE]
+
+
 def gone(case_id: str) -> list[str]:
     """Return what deletes every trace of a case."""
     return [
