@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -44,7 +44,9 @@ class Evidence:
     """Everything that SQL holds about one case.
 
     Attributes:
-        terms: the document of the terms, and the digest under which it is kept; empty for a case without intake.
+        terms: the document of the terms, and the digest under which it is kept; empty for a case without intake. The
+            document alone is empty where the terms are gone.
+        terms_columns: what the row of the terms says of the document beside it.
         started: whether the case's workflow runs, or has run.
         unreadable: the values in ledger and intake that cannot be read as what their columns hold.
     """
@@ -57,6 +59,7 @@ class Evidence:
     started: bool
     read_models: Rows
     unreadable: tuple[Finding, ...] = ()
+    terms_columns: Mapping[str, object] = field(default_factory=dict)
 
 
 class EvidenceStore:
@@ -177,8 +180,12 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
             IntakeRow.started_at,
             IntakeRow.terms_id,
             TermsRow.document,
+            TermsRow.district.label("terms_district"),
+            exists().where(DistrictRow.code == TermsRow.district).label("is_of_district"),
+            TermsRow.policy_version,
+            TermsRow.calendar_version,
         )
-        .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+        .outerjoin(TermsRow, TermsRow.id == IntakeRow.terms_id)
         .where(IntakeRow.case_id == case_id)
     )
     intake = next(read_rows(connection, query), None)
@@ -199,8 +206,16 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
         case_id=case_id,
         district=taken["district"] if taken else case_id.partition("-")[0],
         rows=rows,
-        terms=taken["document"] if taken else "",
+        terms=taken["document"] or "" if taken else "",
         terms_id=taken["terms_id"] if taken else "",
+        terms_columns={
+            # Districts under the very same terms share the row, and it names the one that was loaded first.
+            "district": taken["district"] if taken["is_of_district"] else taken["terms_district"],
+            "policy_version": taken["policy_version"],
+            "calendar_version": taken["calendar_version"],
+        }
+        if taken
+        else {},
         started=taken is not None and taken["started_at"] is not None,
         read_models=read_models,
         unreadable=tuple(unreadable),

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -242,8 +242,7 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
     """Judge a case as it was read."""
     evidence = gathered.evidence
     found = [*gathered.findings, *evidence.unreadable]
-    if evidence.terms and hashlib.sha256(evidence.terms.encode()).hexdigest() != evidence.terms_id:
-        found.append(_terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。"))
+    found += _stored_terms(evidence)
     return judge(
         evidence.case_id,
         evidence.rows,
@@ -255,6 +254,30 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
         found=found,
         source=_told_sources(gathered.runs),
     )
+
+
+def _stored_terms(evidence: Evidence) -> Iterator[Finding]:
+    """Hold the row of the terms against the digest that the intake names, and its columns against its document."""
+    if not evidence.terms:
+        if evidence.terms_id:
+            detail = f"没有编号(摘要)为 {evidence.terms_id} 的政策与日历:被删除,或编号被改动。"
+            yield _terms_finding("terms_missing", "terms", "id", detail)
+        return
+    if hashlib.sha256(evidence.terms.encode()).hexdigest() != evidence.terms_id:
+        yield _terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。")
+    try:
+        terms = _read_terms(evidence.terms)
+    except ValidationError:
+        return  # which is said where they are needed
+    said = {
+        "district": evidence.district,
+        "policy_version": terms.policy.version,
+        "calendar_version": terms.calendar.version,
+    }
+    for column, stands in evidence.terms_columns.items():
+        if stands != (right := said[column]):
+            detail = f"为“{stands}”,按政策与日历原文应为“{right}”。"
+            yield _terms_finding("terms_changed", "terms", column, detail)
 
 
 def _told_sources(runs: Sequence[RunHistory]) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import json
+import sqlite3
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -261,6 +263,22 @@ async def test_a_value_that_cannot_be_read_is_named_and_the_other_cases_are_judg
             await tamper(house.store, "UPDATE intake SET called_at = '2026-03-04 00:00:00'")
         else:
             await restored(house.store, before)
+
+
+async def test_terms_that_are_gone_or_no_longer_what_their_row_says_are_named(house: House) -> None:
+    case_id = await house.call()
+    for column in ("district", "policy_version", "calendar_version"):
+        async with house.store._database.read() as connection:
+            before = (await connection.execute(text(f"SELECT {column} FROM terms"))).scalar_one()  # noqa: S608 - a test's own names
+        await tamper(house.store, f"UPDATE terms SET {column} = 'nope'")  # noqa: S608 - the same
+        assert found(await verdicts(house, case_id)) == {("terms_changed", "terms", "", column)}
+        await tamper(house.store, f"UPDATE terms SET {column} = '{before}'")  # noqa: S608 - the same
+    assert found(await verdicts(house, case_id)) == set()
+    with contextlib.closing(sqlite3.connect(str(house.store._database.engine.url.database))) as connection:
+        connection.execute("DELETE FROM terms")  # this door looks after no foreign keys
+        connection.commit()
+    judged = await verdicts(house, case_id)
+    assert (status_of(judged), found(judged)) == (1, {("terms_missing", "terms", "", "id")})
 
 
 async def test_a_link_that_cannot_be_read_is_named_and_the_others_are_judged(house: House) -> None:
