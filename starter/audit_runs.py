@@ -254,16 +254,39 @@ def _say_anchor(stored: anchoring.StoredAnchor, *, daily: bool, is_new: bool) ->
 async def verify_anchors(district: str | None, folder: Path | None, pinned: PublicKey | None) -> int:
     """Hold the present ledgers against all anchors, print, and return the exit status."""
     keys = {pinned.id: pinned} if pinned else _own_key()
-    files: Mapping[str, Sequence[anchoring.StoredAnchor]] = {}
-    if folder is not None:
-        files, _ = published.read_published(folder)  # the keys that files name of themselves prove nothing
+    files, wrong = _published(folder, district)
     statuses = []
+    if wrong is not None:
+        _say("已发布的锚定文件")
+        statuses.append(_print([Verdict(check=Check.ANCHORS, findings=(wrong,))]))
     async with _open(temporal=False) as (store, _):
         codes = await store.district_codes() | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             statuses.append(_print([await judge_anchors(store, code, files.get(code), keys)]))
     return worst(statuses or [2])
+
+
+def _published(
+    folder: Path | None, district: str | None
+) -> tuple[Mapping[str, Sequence[anchoring.StoredAnchor]], Finding | None]:
+    """Read the published files, of the named folder or of the one of the settings, and say what is wrong with them.
+
+    Only who names a folder is told that nothing lies there.
+    """
+    where = folder or Settings().anchor_dir
+    if where is None:
+        return {}, None
+    try:
+        files, _ = published.read_published(where)  # the keys that files name of themselves prove nothing
+    except published.AnchorInvalid as invalid:
+        return {}, Finding(check=Check.ANCHORS, code=invalid.code, table="锚定文件", detail=invalid.detail)
+    if folder is None or (district in files if district else files):
+        return files, None
+    detail = f"目录 {where} 不存在,或其中没有已发布的锚定文件。"
+    return files, Finding(
+        check=Check.ANCHORS, code="no_anchor_file", table="锚定文件", detail=detail, proven=False
+    )
 
 
 async def verify_journals(district: str | None) -> int:

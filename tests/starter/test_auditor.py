@@ -519,6 +519,30 @@ async def test_keys_that_published_anchors_name_of_themselves_prove_nothing(
     assert await verify_anchors("sample", tmp_path, KEY.public) == 0
 
 
+async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those_of_the_settings_used(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, elsewhere = tmp_path / "anchors", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, folder).anchor("sample", datetime.now(UTC))
+    url = store._database.engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    assert await verify_anchors("sample", None, KEY.public) == 0
+    for where in (elsewhere, tmp_path / "nowhere"):
+        assert await verify_anchors("sample", where, KEY.public) == 2
+        assert "[no_anchor_file]" in capsys.readouterr().out
+    (elsewhere / "anchor-sample-2026-03-06.json").write_text("[]")
+    assert await verify_anchors("sample", elsewhere, KEY.public) == 1
+    assert "✗ [anchor_invalid]" in capsys.readouterr().out
+    await tamper(store, "DELETE FROM anchors")
+    monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(folder))
+    assert await verify_anchors(None, None, KEY.public) == 1
+    assert "✗ [anchor_gone]" in capsys.readouterr().out
+
+
 async def test_a_file_that_is_no_anchor_is_refused(tmp_path: Path) -> None:
     (tmp_path / "anchor-x.json").write_text("{}")
     with pytest.raises(AnchorInvalid):
