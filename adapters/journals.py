@@ -119,9 +119,14 @@ class JournalStore:
         return found
 
     async def journaled_districts(self) -> set[str]:
-        """Return every district that has any link."""
+        """Return every district that has any link, or any row that should have one."""
+        columns = [JournalRow.district, *(each.table.__table__.c.district for each in SOURCES.values())]
         async with self._database.read() as connection:
-            return set((await connection.execute(select(JournalRow.district).distinct())).scalars())
+            return {
+                district
+                for column in columns
+                for district in (await connection.execute(select(column).distinct())).scalars()
+            }
 
 
 # Statements are made once: making one costs more than running it.

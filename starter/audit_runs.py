@@ -297,7 +297,9 @@ async def verify_journals(district: str | None) -> int:
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             statuses.append(_print(await judge_journals(store, code)))
-    return worst(statuses)
+    if not statuses:
+        _say("没有任何区(市)与日志可核验。")
+    return worst(statuses or [2])
 
 
 async def judge_anchors(

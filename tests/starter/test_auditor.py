@@ -35,7 +35,7 @@ from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
 from domain.verify import Check, Verdict, status_of
 from starter import schedules
-from starter.audit_runs import judge_anchors, verify_anchors
+from starter.audit_runs import judge_anchors, verify_anchors, verify_journals
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.replay import replay
@@ -517,6 +517,24 @@ async def test_keys_that_published_anchors_name_of_themselves_prove_nothing(
     assert await verify_anchors("sample", tmp_path, None) == 2
     assert await verify_anchors("sample", tmp_path, SigningKey.new().public) == 2
     assert await verify_anchors("sample", tmp_path, KEY.public) == 0
+
+
+async def test_rows_without_any_link_or_district_are_named_and_nothing_at_all_is_not_passed_over(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = sqlite_store
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    assert await verify_journals(None) == 2
+    assert "没有任何区(市)" in capsys.readouterr().out
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await store.journal(operation("begun"))
+    assert await verify_journals(None) == 0
+    capsys.readouterr()
+    await tamper(store, "DELETE FROM districts", "DELETE FROM journals")
+    assert await verify_journals(None) == 1
+    assert capsys.readouterr().out.count("✗ [row_added]") == 2
 
 
 async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those_of_the_settings_used(
