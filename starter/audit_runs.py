@@ -218,11 +218,18 @@ def _print(verdicts: Sequence[Verdict]) -> int:
 
 
 async def anchor(district: str | None, day: date | None, out: Path | None) -> None:
-    """Anchor a district, or all, and publish; or publish the anchors of an earlier day again."""
+    """Anchor a district, or all, and publish; or publish the anchors of an earlier day again.
+
+    Raises:
+        AnchorInvalid: `district_unknown`, `anchor_missing`; see `adapters.anchors.publish`, too.
+    """
     key = signing_key()
     out = out or Settings().anchor_dir
     async with _open(temporal=False) as (store, _):
-        for code in [district] if district else [each.code for each in await store.districts()]:
+        known = await store.district_codes()
+        if district is not None and district not in known:
+            raise published.AnchorInvalid("district_unknown", f"没有区(市)“{district}”,未作锚定。")
+        for code in [district] if district is not None else sorted(known):
             if day is None:
                 made, is_new = await store.add_anchor(code, datetime.now(UTC), key)
                 wanted = [made]

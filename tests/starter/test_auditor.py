@@ -35,7 +35,7 @@ from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
 from domain.verify import Check, Verdict, status_of
 from starter import schedules
-from starter.audit_runs import judge_anchors, verify_anchors, verify_journals
+from starter.audit_runs import anchor, judge_anchors, verify_anchors, verify_journals
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.replay import replay
@@ -535,6 +535,24 @@ async def test_rows_without_any_link_or_district_are_named_and_nothing_at_all_is
     await tamper(store, "DELETE FROM districts", "DELETE FROM journals")
     assert await verify_journals(None) == 1
     assert capsys.readouterr().out.count("✗ [row_added]") == 2
+
+
+async def test_a_district_that_nobody_loaded_is_not_anchored(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.load_district(district(), datetime.now(UTC))
+    KEY.write_new(tmp_path / "audit.key")
+    url = store._database.engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_AUDIT_KEY", str(tmp_path / "audit.key"))
+    for code in ("nope", "../../evil", ""):
+        with pytest.raises(AnchorInvalid) as refused:
+            await anchor(code, None, tmp_path / "anchors")
+        assert refused.value.code == "district_unknown"
+    assert (await store.anchored_districts(), (tmp_path / "anchors").exists()) == ([], False)
+    await anchor("sample", None, tmp_path / "anchors")
+    assert await store.anchored_districts() == ["sample"]
 
 
 async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those_of_the_settings_used(
