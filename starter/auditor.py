@@ -94,6 +94,8 @@ async def gather(
         evidence = await store.evidence(case_id)
         kept = KeptRuns(store, archive, case_id) if archive is not None else None
         runs, gap, findings = await _runs(client, case_id, evidence, kept)
+        if gap and kept is not None and client is not None:
+            findings += await _gone(kept)
         if evidence is None:
             if not runs and not findings:
                 raise CaseUnknown("case_unknown", f"没有案件“{case_id}”:台账、执行历史中均无记录。")
@@ -136,6 +138,19 @@ async def _runs(
     if runs and runs[-1].source and evidence is not None and not _knows_head(runs, evidence):
         return runs, f"{where}此后运行的执行历史。", []
     return runs, "", []
+
+
+async def _gone(kept: KeptRuns) -> list[Finding]:
+    """Name the files that the archive must have, where the history is not whole."""
+    try:
+        missing = await kept.gone()
+    except (ArchiveConflict, OSError):
+        return []  # which is why the history is not whole, and has been said
+    detail = "清单所载的执行历史文件不在归档中:被删除。"
+    return [
+        Finding(check=Check.HISTORY, code="archive_damaged", table="归档", row=name, detail=detail)
+        for name in missing
+    ]
 
 
 def _never_started(evidence: Evidence | None) -> bool:
