@@ -168,8 +168,8 @@ class ReconcileActivities:
     async def _started(self, missing: Difference, known: "Known") -> str:
         start = await self._store.start_of(missing.case_id)
         if start is None:
-            msg = "intake row is missing"
-            raise LookupError(msg)
+            detail = "受理记录或其政策与日历(terms)在数据库中缺失,无法启动;请先核验本案。"
+            raise DomainError("intake_missing", detail)
         if missing.kind == "not_started":
             await self._executions.start(start)
             await self._store.started(missing.case_id, self._now())

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -11,12 +11,14 @@ from sqlalchemy.orm import aliased
 
 from adapters.database import Database
 from adapters.projection import READ_MODELS, Step, project
+from adapters.raw import Row, read_rows
 from adapters.tables import (
     ArchivedRow,
     ArchivedRunRow,
     AssignmentRow,
     CaseRow,
     ClockRow,
+    DistrictRow,
     IntakeRow,
     LedgerRow,
     Table,
@@ -30,7 +32,7 @@ from domain.errors import DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
 from domain.roll import Orphan, Scope
-from domain.verify import ReadModel, StoredRow
+from domain.verify import Check, Finding, ReadModel, StoredRow
 
 ReadModelRow = CaseRow | AssignmentRow | ClockRow | TimelineRow | WatchRow
 Rows = Mapping[str, Sequence[Mapping[str, object]]]
@@ -42,8 +44,11 @@ class Evidence:
     """Everything that SQL holds about one case.
 
     Attributes:
-        terms: the document of the terms, and the digest under which it is kept; empty for a case without intake.
+        terms: the document of the terms, and the digest under which it is kept; empty for a case without intake. The
+            document alone is empty where the terms are gone.
+        terms_columns: what the row of the terms says of the document beside it.
         started: whether the case's workflow runs, or has run.
+        unreadable: the values in ledger and intake that cannot be read as what their columns hold.
     """
 
     case_id: CaseId
@@ -53,6 +58,8 @@ class Evidence:
     terms_id: str
     started: bool
     read_models: Rows
+    unreadable: tuple[Finding, ...] = ()
+    terms_columns: Mapping[str, object] = field(default_factory=dict)
 
 
 class EvidenceStore:
@@ -129,6 +136,11 @@ class EvidenceStore:
                 for row in await connection.execute(_orphans_of(table))
             ]
 
+    async def district_codes(self) -> set[str]:
+        """Return the loaded districts by name alone, whatever stands in their documents."""
+        async with self._database.read() as connection:
+            return set((await connection.execute(select(DistrictRow.code))).scalars())
+
     async def listed_in(self, district: str) -> set[str]:
         """Return the cases that the lists show in a district, whatever their ids say."""
         query = select(CaseRow.case_id).where(CaseRow.district == district)
@@ -154,41 +166,76 @@ def _place(key: Sequence[object]) -> str:
 
 
 def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
-    ledger = select(LedgerRow).where(LedgerRow.case_id == case_id).order_by(LedgerRow.sequence)
-    rows = tuple(
-        StoredRow(
-            case_id=row.case_id,
-            sequence=row.sequence,
-            at=row.at,
-            kind=row.kind,
-            entry=row.entry,
-            hash=row.hash,
+    ledger = select(LedgerRow.__table__).where(LedgerRow.case_id == case_id).order_by(LedgerRow.sequence)
+    found = list(read_rows(connection, ledger))
+    unreadable = [
+        each for row in found for each in _unreadable("ledger", f"第{row.values['sequence']}条", row)
+    ]
+    rows = tuple(_stored(row) for row in found if "sequence" not in row.unreadable)
+    query = (
+        select(
+            IntakeRow.district,
+            IntakeRow.opened,
+            IntakeRow.called_at,
+            IntakeRow.started_at,
+            IntakeRow.terms_id,
+            TermsRow.document,
+            TermsRow.district.label("terms_district"),
+            exists().where(DistrictRow.code == TermsRow.district).label("is_of_district"),
+            TermsRow.policy_version,
+            TermsRow.calendar_version,
         )
-        for row in connection.execute(ledger)
-    )
-    taken = connection.execute(
-        select(IntakeRow.district, IntakeRow.started_at, IntakeRow.terms_id, TermsRow.document)
-        .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
+        .outerjoin(TermsRow, TermsRow.id == IntakeRow.terms_id)
         .where(IntakeRow.case_id == case_id)
-    ).one_or_none()
+    )
+    intake = next(read_rows(connection, query), None)
+    unreadable += _unreadable("intake", case_id, intake) if intake else ()
+    taken = intake.values if intake else None
     read_models = {
         str(table.__tablename__): [
-            _plain(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-            for row in connection.execute(select(table.__table__).where(table.__table__.c.case_id == case_id))
+            _plain(row.values)
+            for row in read_rows(
+                connection, select(table.__table__).where(table.__table__.c.case_id == case_id)
+            )
         ]
         for table in READ_MODELS
     }
-    if not rows and taken is None and not any(read_models.values()):
+    if not found and taken is None and not any(read_models.values()):
         return None
     return Evidence(
         case_id=case_id,
-        district=taken.district if taken else case_id.partition("-")[0],
+        district=taken["district"] if taken else case_id.partition("-")[0],
         rows=rows,
-        terms=taken.document if taken else "",
-        terms_id=taken.terms_id if taken else "",
-        started=taken is not None and taken.started_at is not None,
+        terms=taken["document"] or "" if taken else "",
+        terms_id=taken["terms_id"] if taken else "",
+        terms_columns={
+            # Districts under the very same terms share the row, and it names the one that was loaded first.
+            "district": taken["district"] if taken["is_of_district"] else taken["terms_district"],
+            "policy_version": taken["policy_version"],
+            "calendar_version": taken["calendar_version"],
+        }
+        if taken
+        else {},
+        started=taken is not None and taken["started_at"] is not None,
         read_models=read_models,
+        unreadable=tuple(unreadable),
     )
+
+
+def _stored(row: Row) -> StoredRow:
+    known = {**row.values, "at": _NEVER} if "at" in row.unreadable else row.values
+    return StoredRow(**known, unreadable=row.unreadable)
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def _unreadable(table: str, place: str, row: Row) -> Iterator[Finding]:
+    for column in row.unreadable:
+        detail = f"此值无法读取:“{str(row.values[column])[:60]}”。"
+        yield Finding(
+            check=Check.CHAIN, code="unreadable", table=table, row=place, field=column, detail=detail
+        )
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, object]:

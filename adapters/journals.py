@@ -1,5 +1,6 @@
 """The journals' chains in SQL: each row of a journal's table gets its link in the same transaction."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, Text, bindparam, cast, exists, insert, select
 
 from adapters.database import Database
+from adapters.raw import read_rows
 from adapters.tables import DecodingRow, IntakeRow, JournalRow, LedgerRow, OperationRow, Table
 from domain.journal import Journal, JournalCheck, JournalHead, Link, content_digest, link
 
@@ -117,9 +119,14 @@ class JournalStore:
         return found
 
     async def journaled_districts(self) -> set[str]:
-        """Return every district that has any link."""
+        """Return every district that has any link, or any row that should have one."""
+        columns = [JournalRow.district, *(each.table.__table__.c.district for each in SOURCES.values())]
         async with self._database.read() as connection:
-            return set((await connection.execute(select(JournalRow.district).distinct())).scalars())
+            return {
+                district
+                for column in columns
+                for district in (await connection.execute(select(column).distinct())).scalars()
+            }
 
 
 # Statements are made once: making one costs more than running it.
@@ -157,13 +164,19 @@ def _hashes(connection: Connection, journal: Journal, district: str, numbers: li
 def _check(connection: Connection, journal: Journal, district: str) -> JournalCheck:
     check, source = JournalCheck(journal), SOURCES[journal]
     links = (
-        select(JournalRow)
+        select(JournalRow.__table__)
         .where(JournalRow.journal == journal.value, JournalRow.district == district)
         .order_by(JournalRow.sequence)
         .execution_options(yield_per=_AT_ONCE)
     )
-    for some in connection.execute(links).partitions(_AT_ONCE):
-        read = [Link.model_validate(row, from_attributes=True) for row in some]
+    rows = read_rows(connection, links)
+    while some := list(itertools.islice(rows, _AT_ONCE)):
+        read = []
+        for row in some:
+            if row.unreadable:
+                check.unreadable_link(row.values["sequence"], row.unreadable)
+            else:
+                read.append(Link.model_validate(row.values))
         keys = [each.key for each in read]
         stands = _digests(connection, source, keys)
         for each in read:
@@ -184,7 +197,8 @@ def _digests(connection: Connection, source: _Source, keys: Sequence[str]) -> di
     columns, key = source.table.__table__.c, source.table.__table__.c[source.key]
     wanted = keys if source.key == "case_id" else [int(each) for each in keys if each.isdecimal()]
     query = select(key, *(columns[name] for name in (source.at, *source.bound))).where(key.in_(wanted))
-    return {str(row[source.key]): source.digest(row) for row in connection.execute(query).mappings()}
+    # What cannot be read stands as text, of which the digest is another.
+    return {str(row.values[source.key]): source.digest(row.values) for row in read_rows(connection, query)}
 
 
 def _check_openings(connection: Connection, links: Sequence[Link], check: JournalCheck) -> None:
@@ -194,12 +208,12 @@ def _check_openings(connection: Connection, links: Sequence[Link], check: Journa
         .outerjoin(IntakeRow, IntakeRow.case_id == LedgerRow.case_id)
         .where(LedgerRow.sequence == 1, LedgerRow.case_id.in_([each.key for each in links]))
     )
-    found = {row.case_id: row for row in connection.execute(query)}
+    found = {row.values["case_id"]: row.values for row in read_rows(connection, query)}
     for each in links:
         row = found.get(each.key)
         if row is None:
             check.row("case_deleted", each, "已受理的案件,台账中没有第1条记录:被删除。")
-        elif row.opened is not None and f'"hash":"{row.hash}"' not in row.opened:
+        elif row["opened"] is not None and f'"hash":"{row["hash"]}"' not in row["opened"]:
             check.row("opening_differs", each, "受理的内容与台账第1条不是同一条记录。")
 
 

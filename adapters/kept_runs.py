@@ -32,6 +32,7 @@ class KeptRuns:
         self._case_id = case_id
         self._known: dict[str, list[ArchivedRun]] | None = None
         self._there: dict[str, str] = {}
+        self._gone: list[str] = []
 
     async def run_ids(self) -> Sequence[str]:
         """Return the runs that are there, those that ended last first; unregistered ones last.
@@ -46,6 +47,15 @@ class KeptRuns:
             (each for each in self._there if each in ends), key=lambda each: ends[each], reverse=True
         )
         return [*listed, *sorted(self._there.keys() - ends.keys())]
+
+    async def gone(self) -> Sequence[str]:
+        """Return the files of runs that a manifest, which is there, names, and that are not.
+
+        Raises:
+            ArchiveConflict, OSError: see `run_ids`.
+        """
+        await self._look()
+        return self._gone
 
     async def events(self, run_id: str) -> tuple[list[HistoryEvent], str]:
         """Return a run's history as Temporal had it, and what to say of it; no events when it is not there.
@@ -83,6 +93,8 @@ class KeptRuns:
             for manifest in await self._manifests([each for each in names if each.endswith(_MANIFEST)]):
                 for run in manifest.runs:
                     known[run.run_id].append(run)
+                    if run.run_id not in self._there and run.kept.name not in self._gone:
+                        self._gone.append(run.kept.name)
             self._known = known
         return self._known
 

@@ -154,6 +154,11 @@ class JournalCheck:
         """Keep that a row of the journal's own table is not as its link says."""
         self._found(code, self.journal, f"第{each.sequence}条({each.key})", detail)
 
+    def unreadable_link(self, sequence: object, columns: Iterable[str]) -> None:
+        """Keep that a link has columns that cannot be read."""
+        for column in columns:
+            self._found("unreadable", LINKS, f"{self.journal} 第{sequence}条", "链上的值无法读取。", column)
+
     def added(self, key: str) -> None:
         """Keep that a row stands in the journal's table for which there is no link."""
         self._found("row_added", self.journal, key, "表中有此行,链上没有:绕过系统插入。")
@@ -172,9 +177,11 @@ class JournalCheck:
     def _link(self, code: str, sequence: int, detail: str) -> None:
         self._found(code, LINKS, f"{self.journal} 第{sequence}条", detail)
 
-    def _found(self, code: str, table: str, row: str, detail: str) -> None:
+    def _found(self, code: str, table: str, row: str, detail: str, column: str = "") -> None:
         check = CHECK_OF[self.journal]
-        self.findings.append(Finding(check=check, code=code, table=table, row=row, detail=detail))
+        self.findings.append(
+            Finding(check=check, code=code, table=table, row=row, field=column, detail=detail)
+        )
 
 
 def compare_heads(

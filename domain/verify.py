@@ -117,7 +117,11 @@ def status_of(verdicts: Iterable[Verdict]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRow:
-    """One row of the ledger as it stands, whoever wrote it."""
+    """One row of the ledger as it stands, whoever wrote it.
+
+    Attributes:
+        unreadable: columns of which the value is none of the column's type; that has been said elsewhere.
+    """
 
     case_id: str
     sequence: int
@@ -125,6 +129,7 @@ class StoredRow:
     kind: str
     entry: str
     hash: str
+    unreadable: tuple[str, ...] = ()
 
 
 # --- the chain ---------------------------------------------------------------------------------------------
@@ -212,7 +217,7 @@ def _own(
         "kind": (row.kind, entry.event.kind),
     }
     for column, (stored, said) in columns.items():
-        if stored != said:
+        if stored != said and column not in row.unreadable:
             detail = f"列值“{_short(stored)}”与记录原文中的“{_short(said)}”不符。"
             yield _chain("column_differs", table, row.sequence, column, detail)
 

@@ -218,11 +218,18 @@ def _print(verdicts: Sequence[Verdict]) -> int:
 
 
 async def anchor(district: str | None, day: date | None, out: Path | None) -> None:
-    """Anchor a district, or all, and publish; or publish the anchors of an earlier day again."""
+    """Anchor a district, or all, and publish; or publish the anchors of an earlier day again.
+
+    Raises:
+        AnchorInvalid: `district_unknown`, `anchor_missing`; see `adapters.anchors.publish`, too.
+    """
     key = signing_key()
     out = out or Settings().anchor_dir
     async with _open(temporal=False) as (store, _):
-        for code in [district] if district else [each.code for each in await store.districts()]:
+        known = await store.district_codes()
+        if district is not None and district not in known:
+            raise published.AnchorInvalid("district_unknown", f"没有区(市)“{district}”,未作锚定。")
+        for code in [district] if district is not None else sorted(known):
             if day is None:
                 made, is_new = await store.add_anchor(code, datetime.now(UTC), key)
                 wanted = [made]
@@ -254,27 +261,52 @@ def _say_anchor(stored: anchoring.StoredAnchor, *, daily: bool, is_new: bool) ->
 async def verify_anchors(district: str | None, folder: Path | None, pinned: PublicKey | None) -> int:
     """Hold the present ledgers against all anchors, print, and return the exit status."""
     keys = {pinned.id: pinned} if pinned else _own_key()
-    files: Mapping[str, Sequence[anchoring.StoredAnchor]] = {}
-    if folder is not None:
-        files, _ = published.read_published(folder)  # the keys that files name of themselves prove nothing
+    files, wrong = _published(folder, district)
     statuses = []
+    if wrong is not None:
+        _say("已发布的锚定文件")
+        statuses.append(_print([Verdict(check=Check.ANCHORS, findings=(wrong,))]))
     async with _open(temporal=False) as (store, _):
-        codes = {each.code for each in await store.districts()} | set(files)
+        codes = await store.district_codes() | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             statuses.append(_print([await judge_anchors(store, code, files.get(code), keys)]))
     return worst(statuses or [2])
 
 
+def _published(
+    folder: Path | None, district: str | None
+) -> tuple[Mapping[str, Sequence[anchoring.StoredAnchor]], Finding | None]:
+    """Read the published files, of the named folder or of the one of the settings, and say what is wrong with them.
+
+    Only who names a folder is told that nothing lies there.
+    """
+    where = folder or Settings().anchor_dir
+    if where is None:
+        return {}, None
+    try:
+        files, _ = published.read_published(where)  # the keys that files name of themselves prove nothing
+    except published.AnchorInvalid as invalid:
+        return {}, Finding(check=Check.ANCHORS, code=invalid.code, table="锚定文件", detail=invalid.detail)
+    if folder is None or (district in files if district else files):
+        return files, None
+    detail = f"目录 {where} 不存在,或其中没有已发布的锚定文件。"
+    return files, Finding(
+        check=Check.ANCHORS, code="no_anchor_file", table="锚定文件", detail=detail, proven=False
+    )
+
+
 async def verify_journals(district: str | None) -> int:
     """Check every journal of a district, or of all, print, and return the exit status."""
     statuses = []
     async with _open(temporal=False) as (store, _):
-        codes = {each.code for each in await store.districts()} | await store.journaled_districts()
+        codes = await store.district_codes() | await store.journaled_districts()
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             statuses.append(_print(await judge_journals(store, code)))
-    return worst(statuses)
+    if not statuses:
+        _say("没有任何区(市)与日志可核验。")
+    return worst(statuses or [2])
 
 
 async def judge_anchors(

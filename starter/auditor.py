@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from adapters.bundle import Opened, check_files, check_signature, seal
 from adapters.codec import PayloadUnreadable
+from adapters.database import StoreUnavailable
 from adapters.evidence import Evidence, Rows, read_models_of
 from adapters.histories import HistoryIncomplete, RunHistory, fetch_runs, read_run
 from adapters.kept_runs import KeptRuns
@@ -93,6 +94,8 @@ async def gather(
         evidence = await store.evidence(case_id)
         kept = KeptRuns(store, archive, case_id) if archive is not None else None
         runs, gap, findings = await _runs(client, case_id, evidence, kept)
+        if gap and kept is not None and client is not None:
+            findings += await _gone(kept)
         if evidence is None:
             if not runs and not findings:
                 raise CaseUnknown("case_unknown", f"没有案件“{case_id}”:台账、执行历史中均无记录。")
@@ -135,6 +138,19 @@ async def _runs(
     if runs and runs[-1].source and evidence is not None and not _knows_head(runs, evidence):
         return runs, f"{where}此后运行的执行历史。", []
     return runs, "", []
+
+
+async def _gone(kept: KeptRuns) -> list[Finding]:
+    """Name the files that the archive must have, where the history is not whole."""
+    try:
+        missing = await kept.gone()
+    except (ArchiveConflict, OSError):
+        return []  # which is why the history is not whole, and has been said
+    detail = "清单所载的执行历史文件不在归档中:被删除。"
+    return [
+        Finding(check=Check.HISTORY, code="archive_damaged", table="归档", row=name, detail=detail)
+        for name in missing
+    ]
 
 
 def _never_started(evidence: Evidence | None) -> bool:
@@ -183,12 +199,14 @@ async def verify_cases(
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def gated(case_id: CaseId) -> Gathered | CaseUnknown:
+    async def gated(case_id: CaseId) -> Gathered | Exception:
         async with gate:
             try:
                 return await gather(store, client, case_id, archive)
-            except CaseUnknown as unknown:
-                return unknown
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                return error
 
     gathered = await asyncio.gather(*(gated(case_id) for case_id in case_ids))
     known = {
@@ -201,7 +219,7 @@ async def verify_cases(
         }
         judged |= await _judge_all(suspects, by_sdk=True)
     return [
-        (case_id, _nothing_known(each) if isinstance(each, CaseUnknown) else judged[case_id])
+        (case_id, _not_gathered(each) if isinstance(each, Exception) else judged[case_id])
         for case_id, each in zip(case_ids, gathered, strict=True)
     ]
 
@@ -210,24 +228,36 @@ async def _judge_all(gathered: Mapping[CaseId, Gathered], *, by_sdk: bool) -> di
     runs = [run for each in gathered.values() for run in each.runs]
     replayed = iter(await replay(runs, by_sdk=by_sdk))
     return {
-        case_id: judge_gathered(each, [next(replayed) for _ in each.runs])
-        for case_id, each in gathered.items()
+        case_id: _judge_one(each, [next(replayed) for _ in each.runs]) for case_id, each in gathered.items()
     }
 
 
-def _nothing_known(unknown: CaseUnknown) -> list[Verdict]:
-    finding = Finding(
-        check=Check.CHAIN, code=unknown.code, table="ledger", detail=unknown.detail, proven=False
-    )
+def _judge_one(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
+    try:
+        return judge_gathered(gathered, replayed)
+    except Exception as error:
+        unreadable = gathered.evidence.unreadable
+        return [Verdict(check=Check.CHAIN, findings=(*unreadable, _not_checked(error)))]
+
+
+def _not_gathered(error: Exception) -> list[Verdict]:
+    if isinstance(error, CaseUnknown):
+        finding = _unknown(Check.CHAIN, error.code, "ledger", error.detail)
+    else:
+        finding = _not_checked(error)
     return [Verdict(check=Check.CHAIN, findings=(finding,))]
+
+
+def _not_checked(error: Exception) -> Finding:
+    detail = f"核验中出现意外错误 {type(error).__name__},本案未核验完毕。"
+    return _unknown(Check.CHAIN, "not_checked", "ledger", detail)
 
 
 def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
     """Judge a case as it was read."""
     evidence = gathered.evidence
-    found = list(gathered.findings)
-    if evidence.terms and hashlib.sha256(evidence.terms.encode()).hexdigest() != evidence.terms_id:
-        found.append(_terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。"))
+    found = [*gathered.findings, *evidence.unreadable]
+    found += _stored_terms(evidence)
     return judge(
         evidence.case_id,
         evidence.rows,
@@ -239,6 +269,30 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
         found=found,
         source=_told_sources(gathered.runs),
     )
+
+
+def _stored_terms(evidence: Evidence) -> Iterator[Finding]:
+    """Hold the row of the terms against the digest that the intake names, and its columns against its document."""
+    if not evidence.terms:
+        if evidence.terms_id:
+            detail = f"没有编号(摘要)为 {evidence.terms_id} 的政策与日历:被删除,或编号被改动。"
+            yield _terms_finding("terms_missing", "terms", "id", detail)
+        return
+    if hashlib.sha256(evidence.terms.encode()).hexdigest() != evidence.terms_id:
+        yield _terms_finding("terms_changed", "terms", "document", "与其编号(摘要)不符。")
+    try:
+        terms = _read_terms(evidence.terms)
+    except ValidationError:
+        return  # which is said where they are needed
+    said = {
+        "district": evidence.district,
+        "policy_version": terms.policy.version,
+        "calendar_version": terms.calendar.version,
+    }
+    for column, stands in evidence.terms_columns.items():
+        if stands != (right := said[column]):
+            detail = f"为“{stands}”,按政策与日历原文应为“{right}”。"
+            yield _terms_finding("terms_changed", "terms", column, detail)
 
 
 def _told_sources(runs: Sequence[RunHistory]) -> str:
@@ -273,9 +327,10 @@ def judge(
         same_software: whether this version wrote the read models: others may word sentences differently.
     """
     chain = verify.read_chain(case_id, rows, table=ledger)
-    whole = not any(finding.code in _BREAKS for finding in chain.findings)
     derived = verify.derive(replayed)
-    history = [*found]
+    chain.findings += (each for each in found if each.check is Check.CHAIN)
+    history = [each for each in found if each.check is not Check.CHAIN]
+    whole = not any(finding.code in _BREAKS for finding in chain.findings)
     terms = _terms(terms_text, replayed, history)
     note = "" if history else "案件尚未在 Temporal 启动,仅有受理记录"
     if replayed:
@@ -430,6 +485,8 @@ def bundle_of(
         DomainError: the ledger cannot be folded, so that there is no timeline; verify the case first.
     """
     evidence = gathered.evidence
+    if evidence.unreadable:
+        raise ValueError(evidence.unreadable[0].place)
     chain = verify.read_chain(evidence.case_id, evidence.rows)
     state = fold(chain.entries)
     terms = Terms.model_validate_json(evidence.terms)

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import json
+import sqlite3
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +35,7 @@ from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
 from domain.verify import Check, Verdict, status_of
 from starter import schedules
-from starter.audit_runs import judge_anchors, verify_anchors
+from starter.audit_runs import anchor, judge_anchors, verify_anchors, verify_journals
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.replay import replay
@@ -181,6 +183,113 @@ async def restored(store: Store, rows: dict[str, list[dict[str, Any]]]) -> None:
             await connection.execute(
                 update(TermsRow).where(TermsRow.id == row["id"]).values(document=row["document"])
             )
+
+
+UNREADABLE = {
+    "UPDATE ledger SET entry = CAST(entry AS BLOB) WHERE case_id = '{case}' AND sequence = 3": (
+        "unreadable",
+        "ledger",
+        "第3条",
+        "entry",
+    ),
+    "UPDATE ledger SET sequence = '02x' WHERE case_id = '{case}' AND sequence = 2": (
+        "unreadable",
+        "ledger",
+        "第02x条",
+        "sequence",
+    ),
+    "UPDATE ledger SET at = 'garbage' WHERE case_id = '{case}' AND sequence = 2": (
+        "unreadable",
+        "ledger",
+        "第2条",
+        "at",
+    ),
+    "UPDATE ledger SET at = '' WHERE case_id = '{case}' AND sequence = 1": (
+        "unreadable",
+        "ledger",
+        "第1条",
+        "at",
+    ),
+    "UPDATE timeline SET at = 'garbage' WHERE case_id = '{case}' AND sequence = 3": (
+        "column_differs",
+        "timeline",
+        "{case}/3",
+        "at",
+    ),
+    "UPDATE clocks SET due_at = 'garbage' WHERE case_id = '{case}' AND kind = 'sign'": (
+        "column_differs",
+        "clocks",
+        "{case}/sign/ecology/1",
+        "due_at",
+    ),
+    "UPDATE cases SET called_at = 'garbage' WHERE case_id = '{case}'": (
+        "column_differs",
+        "cases",
+        "{case}",
+        "called_at",
+    ),
+    "UPDATE intake SET called_at = 'garbage' WHERE case_id = '{case}'": (
+        "unreadable",
+        "intake",
+        "{case}",
+        "called_at",
+    ),
+    "UPDATE intake SET opened = CAST(opened AS BLOB) WHERE case_id = '{case}'": (
+        "unreadable",
+        "intake",
+        "{case}",
+        "opened",
+    ),
+}
+"""What SQLite takes in any column."""
+
+
+async def test_a_value_that_cannot_be_read_is_named_and_the_other_cases_are_judged(house: House) -> None:
+    case_id, other = await house.call(), await house.call()
+    await house.until_done(case_id, "ecology")
+    for statement, place in UNREADABLE.items():
+        before = await copied(house.store)
+        await tamper(house.store, statement.format(case=case_id))
+        wanted = tuple(part.format(case=case_id) for part in place)
+        ids = [CaseId(case_id), CaseId(other)]
+        (_, judged), (_, sound) = await verify_cases(house.store, house.doors.cases.client, ids)
+        assert wanted in found(judged), statement
+        assert "not_checked" not in {code for code, *_ in found(judged)}, statement
+        assert (status_of(judged), found(sound)) == (1, set()), statement
+        if "intake" in place:
+            assert ("row_changed", "intake") in {
+                each[:2] for each in (await journals(house.store))[Check.INTAKE]
+            }
+            await tamper(house.store, "UPDATE intake SET called_at = '2026-03-04 00:00:00'")
+        else:
+            await restored(house.store, before)
+
+
+async def test_terms_that_are_gone_or_no_longer_what_their_row_says_are_named(house: House) -> None:
+    case_id = await house.call()
+    for column in ("district", "policy_version", "calendar_version"):
+        async with house.store._database.read() as connection:
+            before = (await connection.execute(text(f"SELECT {column} FROM terms"))).scalar_one()  # noqa: S608 - a test's own names
+        await tamper(house.store, f"UPDATE terms SET {column} = 'nope'")  # noqa: S608 - the same
+        assert found(await verdicts(house, case_id)) == {("terms_changed", "terms", "", column)}
+        await tamper(house.store, f"UPDATE terms SET {column} = '{before}'")  # noqa: S608 - the same
+    assert found(await verdicts(house, case_id)) == set()
+    with contextlib.closing(sqlite3.connect(str(house.store._database.engine.url.database))) as connection:
+        connection.execute("DELETE FROM terms")  # this door looks after no foreign keys
+        connection.commit()
+    judged = await verdicts(house, case_id)
+    assert (status_of(judged), found(judged)) == (1, {("terms_missing", "terms", "", "id")})
+
+
+async def test_a_link_that_cannot_be_read_is_named_and_the_others_are_judged(house: House) -> None:
+    await house.call()
+    await house.call()
+    await tamper(house.store, "UPDATE journals SET at = 'garbage' WHERE journal = 'intake' AND sequence = 1")
+    wrong = await journals(house.store)
+    assert ("unreadable", "journals", "intake 第1条") in wrong[Check.INTAKE]
+    await tamper(house.store, "UPDATE journals SET sequence = '2x' WHERE journal = 'intake' AND sequence = 2")
+    wrong = await journals(house.store)
+    assert ("unreadable", "journals", "intake 第2x条") in wrong[Check.INTAKE]
 
 
 def gone(case_id: str) -> list[str]:
@@ -408,6 +517,66 @@ async def test_keys_that_published_anchors_name_of_themselves_prove_nothing(
     assert await verify_anchors("sample", tmp_path, None) == 2
     assert await verify_anchors("sample", tmp_path, SigningKey.new().public) == 2
     assert await verify_anchors("sample", tmp_path, KEY.public) == 0
+
+
+async def test_rows_without_any_link_or_district_are_named_and_nothing_at_all_is_not_passed_over(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = sqlite_store
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    assert await verify_journals(None) == 2
+    assert "没有任何区(市)" in capsys.readouterr().out
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await store.journal(operation("begun"))
+    assert await verify_journals(None) == 0
+    capsys.readouterr()
+    await tamper(store, "DELETE FROM districts", "DELETE FROM journals")
+    assert await verify_journals(None) == 1
+    assert capsys.readouterr().out.count("✗ [row_added]") == 2
+
+
+async def test_a_district_that_nobody_loaded_is_not_anchored(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.load_district(district(), datetime.now(UTC))
+    KEY.write_new(tmp_path / "audit.key")
+    url = store._database.engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_AUDIT_KEY", str(tmp_path / "audit.key"))
+    for code in ("nope", "../../evil", ""):
+        with pytest.raises(AnchorInvalid) as refused:
+            await anchor(code, None, tmp_path / "anchors")
+        assert refused.value.code == "district_unknown"
+    assert (await store.anchored_districts(), (tmp_path / "anchors").exists()) == ([], False)
+    await anchor("sample", None, tmp_path / "anchors")
+    assert await store.anchored_districts() == ["sample"]
+
+
+async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those_of_the_settings_used(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, elsewhere = tmp_path / "anchors", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, folder).anchor("sample", datetime.now(UTC))
+    url = store._database.engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    assert await verify_anchors("sample", None, KEY.public) == 0
+    for where in (elsewhere, tmp_path / "nowhere"):
+        assert await verify_anchors("sample", where, KEY.public) == 2
+        assert "[no_anchor_file]" in capsys.readouterr().out
+    (elsewhere / "anchor-sample-2026-03-06.json").write_text("[]")
+    assert await verify_anchors("sample", elsewhere, KEY.public) == 1
+    assert "✗ [anchor_invalid]" in capsys.readouterr().out
+    await tamper(store, "DELETE FROM anchors")
+    monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(folder))
+    assert await verify_anchors(None, None, KEY.public) == 1
+    assert "✗ [anchor_gone]" in capsys.readouterr().out
 
 
 async def test_a_file_that_is_no_anchor_is_refused(tmp_path: Path) -> None:

@@ -108,6 +108,18 @@ async def forgotten(keeping: Keeping) -> CaseId:
     return case_id
 
 
+async def test_a_run_that_the_manifest_names_and_the_archive_has_no_more_is_damage_and_named(
+    keeping: Keeping,
+) -> None:
+    case_id = await forgotten(keeping)
+    (path,) = run_files(keeping)
+    path.unlink()
+    verdict = history(await judged(keeping, case_id))
+    assert [each.code for each in verdict.findings] == ["archive_damaged", "history_missing"]
+    assert verdict.findings[0].row.endswith(f"{case_id}/runs/{path.name}")
+    assert verdict.status == 1
+
+
 async def test_a_case_that_temporal_has_forgotten_is_proven_from_the_archive_and_so_is_its_bundle(
     keeping: Keeping,
 ) -> None:
@@ -259,7 +271,9 @@ async def test_a_reopened_case_is_proven_over_runs_of_temporal_and_of_the_archiv
 
         (newest,) = (each for each in run_files(keeping) if each.name[: -len(".pb.gz")] not in first)
         newest.unlink()
-        (finding,) = history(await judged(keeping, case_id)).findings
+        damaged, finding = history(await judged(keeping, case_id)).findings
+        assert (damaged.code, damaged.proven) == ("archive_damaged", True)
+        assert damaged.row.endswith(newest.name)
         reopened = 1 + [each.event.kind for each in await house.store.entries(case_id)].index("reopened")
         assert (finding.code, finding.row, finding.proven) == ("history_missing", f"第{reopened}条起", False)
         house.doors.settings = house.doors.settings.model_copy(
