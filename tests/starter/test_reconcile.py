@@ -127,6 +127,32 @@ async def test_a_call_that_was_never_started_is_started(keeping: Keeping) -> Non
     await keeping.executions.terminate(case_id, "test is over")
 
 
+async def test_a_case_that_only_its_read_model_says_is_closed_is_told_and_goes_on_from_its_ledger(
+    either_house: House, tmp_path: Path
+) -> None:
+    keeping = Keeping(either_house, tmp_path / "archive")
+    await keeping.start()
+    house, store = either_house, either_house.store
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+    async with store._database.write() as connection:
+        at = datetime.now(UTC)
+        row = update(CaseRow).where(CaseRow.case_id == case_id)
+        await connection.execute(row.values(stage="closed", closed_at=at, settled_at=at))
+    await keeping.run_reconcile()
+    assert [each.kind for each in await keeping.differences(case_id)] == ["stage_differs"]
+    await keeping.executions.terminate(case_id, "to be lost")
+    (stuck,) = (await house.get("administrator", "/ops/stuck", case_id=case_id)).json()["items"]
+    assert stuck["kind"] == "run_gone"
+    await keeping.run_archive()
+    assert await store.archived(case_id) == []
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("missing", "restarted")
+    await store.rebuild([case_id])
+    assert (await house.do("ecology-officer", case_id, "sign"))["stage"] == "signed"
+
+
 # --- a ledger that is whole, and is not what was anchored or archived -----------------------------------------
 
 
