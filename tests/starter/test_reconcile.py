@@ -184,7 +184,7 @@ async def test_a_case_whose_ledger_is_not_what_was_anchored_does_not_go_on_until
     for person in ("administrator", "auditor"):
         inbox = (await house.get(person, "/inbox")).json()["items"]
         assert [each["title"] for each in inbox if each["case_id"] == forged].count(
-            "台账与锚定或归档不符,案件未恢复"
+            "台账与锚定、归档或流程历史不符,案件未恢复"
         ) == 1
 
     body = {"case_id": forged, "from_ledger": True, "reason": "恢复"}
@@ -193,6 +193,29 @@ async def test_a_case_whose_ledger_is_not_what_was_anchored_does_not_go_on_until
     body |= {"despite_anchor": True, "reason": "审计已查明"}
     assert (await house.post("administrator", "/ops/reset", body)).json()["mode"] == "ledger"
     assert (await house.do("ecology-officer", forged, "sign"))["stage"] == "signed"
+
+
+async def test_a_case_whose_ledger_is_not_what_its_last_run_was_told_does_not_go_on(keeping: Keeping) -> None:
+    house, store = keeping.house, keeping.house.store
+    forged, sound = CaseId(await house.call()), CaseId(await house.call())
+    for case_id in (forged, sound):
+        await house.dispatch(case_id, "ecology")
+    await rewritten(store, forged)
+    for case_id in (forged, sound):
+        await keeping.executions.terminate(case_id, "somebody did")
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(forged)
+    assert (told.kind, told.done) == ("ledger_rewritten", "")
+    assert "办理流程的历史" in told.detail
+    found = [await keeping.executions.execution(case_id) for case_id in (forged, sound)]
+    assert [each and each.status for each in found] == ["TERMINATED", "RUNNING"]
+    body = {"case_id": forged, "from_ledger": True, "reason": "恢复"}
+    assert (await house.post("administrator", "/ops/reset", body)).json()["code"] == "ledger_rewritten"
+    body |= {"despite_anchor": True, "reason": "审计已查明"}
+    assert (await house.post("administrator", "/ops/reset", body)).json()["mode"] == "ledger"
+    await keeping.executions.terminate(forged, "once more")
+    await keeping.run_reconcile()
+    assert [each.done for each in await keeping.differences(forged)] == ["restarted"]
 
 
 async def test_a_ledger_that_was_cut_below_its_anchor_is_told_as_such(keeping: Keeping) -> None:
