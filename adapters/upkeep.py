@@ -1,5 +1,6 @@
 """What the store knows of archive, reconciliation, trouble, and of what operators did."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from activities.archive import version_folder
 from adapters.database import Database
 from adapters.journals import append_row
 from adapters.ledger import LedgerStore, notice_row
@@ -294,7 +296,7 @@ class UpkeepStore(LedgerStore):
                 at=row.at,
                 runs=row.runs,
                 complete=row.complete,
-                manifest=Kept.model_validate_json(row.document),
+                manifest=_registered(row),
             )
             for row in rows
         ]
@@ -573,6 +575,16 @@ class UpkeepStore(LedgerStore):
             )
             for row in rows
         ]
+
+
+def _registered(row: Any) -> Kept:
+    """Return the manifest as the row names it; from a row that contradicts itself one that nothing can be equal to."""
+    with contextlib.suppress(ValueError):
+        kept = Kept.model_validate_json(row.document)
+        if (kept.location, kept.sha256) == (row.location, row.digest):
+            return kept
+    name = f"{version_folder(row.case_id, row.entries, row.head)}/manifest.json"
+    return Kept(name=name, location=row.location, sha256="", size=0)
 
 
 def _made_at(document: str) -> datetime | None:
