@@ -33,7 +33,7 @@ from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
 from domain.verify import Check, Verdict, status_of
 from starter import schedules
-from starter.audit_runs import judge_anchors, verify_anchors
+from starter.audit_runs import anchor, judge_anchors, verify_anchors
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.replay import replay
@@ -408,6 +408,33 @@ async def test_keys_that_published_anchors_name_of_themselves_prove_nothing(
     assert await verify_anchors("sample", tmp_path, None) == 2
     assert await verify_anchors("sample", tmp_path, SigningKey.new().public) == 2
     assert await verify_anchors("sample", tmp_path, KEY.public) == 0
+
+
+async def test_an_anchor_made_by_hand_tells_which_cases_contradict_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url)
+    store = Store(url)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    pem = tmp_path / "key.pem"
+    KEY.write_new(pem)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_AUDIT_KEY", str(pem))
+    assert await anchor("sample", None, tmp_path) == 0
+    assert "✗" not in capsys.readouterr().out
+    (case_id,) = await store.heads("sample")
+    await tamper(
+        store, "UPDATE ledger SET hash = 'forged' WHERE sequence = (SELECT max(sequence) FROM ledger)"
+    )
+    await store.close()
+    assert await anchor("sample", None, tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "第2号" in said
+    assert "✗ [chain_rewritten]" in said
+    assert case_id in said
 
 
 async def test_a_file_that_is_no_anchor_is_refused(tmp_path: Path) -> None:
