@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from pydantic import ValidationError
 from temporalio import activity
 from temporalio.api.history.v1 import History
 
@@ -165,7 +166,13 @@ async def verified(archive: Archive, kept: Kept) -> bytes:
 
 async def read_manifest(archive: Archive, kept: Kept) -> Manifest:
     """Return what a version consists of; see `verified`."""
-    return Manifest.model_validate_json(await verified(archive, kept))
+    content = await verified(archive, kept)
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError:
+        raise ArchiveConflict(
+            "archive_damaged", f"登记的归档文件“{kept.location}”不是清单。请立即报告审计人员。"
+        ) from None
 
 
 async def read_ledger(archive: Archive, manifest: Manifest) -> list[tuple[str, str]]:

@@ -157,7 +157,7 @@ class ReconcileActivities:
                 missing.case_id,
                 district=missing.district,
                 reason=conflict.code,
-                title="台账与锚定或归档不符,案件未恢复",
+                title="台账与锚定、归档或流程历史不符,案件未恢复",
                 text=f"{missing.detail}{conflict.detail}",
                 at=self._now(),
             )
@@ -176,7 +176,10 @@ class ReconcileActivities:
             return "started"
         if isinstance(known, Exception):
             raise known
-        heads = known.get(missing.case_id, ())
+        heads = [
+            *known.get(missing.case_id, ()),
+            *await self._executions.acknowledged(missing.case_id),
+        ]
         repeated = await restart(self._store, self._executions, start, self._now(), known=heads)
         return f"restarted, {repeated} acts to repeat" if repeated else "restarted"
 
@@ -216,7 +219,7 @@ async def restart(
     run for it, or tells the person who did it. Whatever happens in between, doing all of this again is safe.
 
     Args:
-        known: what anchors and archive hold of the case; its ledger must go on from each of them.
+        known: what anchors, archive and the last run's history hold of the case; its ledger must go on from each of them.
 
     Raises:
         LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing may be built on this ledger; nothing was done.

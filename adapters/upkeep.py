@@ -1,5 +1,6 @@
 """What the store knows of archive, reconciliation, trouble, and of what operators did."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import structlog
 from sqlalchemy import (
     ColumnElement,
     Select,
+    and_,
+    case,
     delete,
     exists,
     false,
@@ -21,7 +24,9 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.orm import aliased
 
+from activities.archive import version_folder
 from adapters.database import Database
 from adapters.journals import append_row
 from adapters.ledger import LedgerStore, notice_row
@@ -42,7 +47,8 @@ from adapters.tables import (
     ReconciliationRow,
     TermsRow,
 )
-from domain.case import CaseId, Role
+from domain.case import CaseId, LinkKind, Role
+from domain.events import CallRefused, Cancelled, Closed, Linked, Reopened
 from domain.journal import Journal
 from domain.ports import ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
 
@@ -160,7 +166,7 @@ class UpkeepStore(LedgerStore):
             select(CaseRow.district, CaseRow.stage, TermsRow.id, TermsRow.document)
             .join(IntakeRow, IntakeRow.case_id == CaseRow.case_id)
             .join(TermsRow, TermsRow.id == IntakeRow.terms_id)
-            .where(CaseRow.case_id == case_id, CaseRow.settled_at.is_not(None))
+            .where(CaseRow.case_id == case_id, _SETTLED)
         )
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
@@ -290,7 +296,7 @@ class UpkeepStore(LedgerStore):
                 at=row.at,
                 runs=row.runs,
                 complete=row.complete,
-                manifest=Kept.model_validate_json(row.document),
+                manifest=_registered(row),
             )
             for row in rows
         ]
@@ -298,8 +304,8 @@ class UpkeepStore(LedgerStore):
     # --- reconciliation ------------------------------------------------------------------------------------
 
     async def open_cases(self) -> list[KnownCase]:
-        """Return every open case."""
-        return await self._known(CaseRow.settled_at.is_(None))
+        """Return every case that is open by its read model, or by its ledger whatever the read model says."""
+        return await self._known(~_SETTLED)
 
     async def open_among(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
         """Return those of these cases that are open."""
@@ -307,7 +313,7 @@ class UpkeepStore(LedgerStore):
         async with self._database.read() as connection:
             for first in range(0, len(case_ids), _AT_ONCE):
                 some = case_ids[first : first + _AT_ONCE]
-                query = select(CaseRow.case_id).where(CaseRow.case_id.in_(some), CaseRow.settled_at.is_(None))
+                query = select(CaseRow.case_id).where(CaseRow.case_id.in_(some), ~_SETTLED)
                 found |= {CaseId(case_id) for case_id in (await connection.execute(query)).scalars()}
         return [case_id for case_id in case_ids if case_id in found]
 
@@ -321,7 +327,7 @@ class UpkeepStore(LedgerStore):
             CaseRow.district,
             CaseRow.stage,
             CaseRow.sequence,
-            CaseRow.settled_at.label("closed_at"),
+            case((_SETTLED, CaseRow.settled_at)).label("closed_at"),
         )
         async with self._database.read() as connection:
             rows = (await connection.execute(query.where(condition).order_by(CaseRow.case_id))).all()
@@ -571,6 +577,16 @@ class UpkeepStore(LedgerStore):
         ]
 
 
+def _registered(row: Any) -> Kept:
+    """Return the manifest as the row names it; from a row that contradicts itself one that nothing can be equal to."""
+    with contextlib.suppress(ValueError):
+        kept = Kept.model_validate_json(row.document)
+        if (kept.location, kept.sha256) == (row.location, row.digest):
+            return kept
+    name = f"{version_folder(row.case_id, row.entries, row.head)}/manifest.json"
+    return Kept(name=name, location=row.location, sha256="", size=0)
+
+
 def _made_at(document: str) -> datetime | None:
     """Return when an anchor says it was made; whether it says the truth is for the auditor to find out."""
     try:
@@ -579,6 +595,26 @@ def _made_at(document: str) -> datetime | None:
         return None
 
 
+_END = aliased(LedgerRow)
+_AGAIN = aliased(LedgerRow)
+_ENDINGS = tuple(event.model_fields["kind"].default for event in (Closed, Cancelled, CallRefused))
+_ENDED = exists().where(
+    _END.case_id == CaseRow.case_id,
+    or_(
+        _END.kind.in_(_ENDINGS),
+        and_(
+            _END.kind == Linked.model_fields["kind"].default,
+            _END.entry.contains(f'"link":"{LinkKind.DUPLICATE.value}"', autoescape=True),
+        ),
+    ),
+    ~exists().where(
+        _AGAIN.case_id == _END.case_id,
+        _AGAIN.kind == Reopened.model_fields["kind"].default,
+        _AGAIN.sequence > _END.sequence,
+    ),
+)
+# A read model alone ends no case: nobody would look for its run any more.
+_SETTLED = and_(CaseRow.settled_at.is_not(None), _ENDED)
 _ARCHIVED = exists().where(ArchivedRow.case_id == CaseRow.case_id, ArchivedRow.entries >= CaseRow.sequence)
 
 

@@ -301,6 +301,10 @@ class Executions(Protocol):
         """Return the acts that the case's newest run had accepted, as far as Temporal still knows it."""
         ...
 
+    async def acknowledged(self, case_id: CaseId) -> "Sequence[KnownHead]":
+        """Return how far the ledger reached, as the case's newest run was told; nothing when Temporal knows none."""
+        ...
+
     async def start(self, start: CaseStart) -> None:
         """Start a case; with what it carries, although it has run before."""
         ...

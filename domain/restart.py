@@ -19,7 +19,7 @@ def require_extends(start: CaseStart, entries: Sequence[Entry], known: Iterable[
 
     Args:
         entries: the whole ledger of the case.
-        known: what anchors and archive hold.
+        known: what anchors, archive and the last run's history hold.
 
     Raises:
         LedgerConflict: `ledger_rewritten`: nothing may be built on it.

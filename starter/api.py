@@ -22,7 +22,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import Field
+from temporalio.service import RPCError
 
+from adapters.codec import PayloadUnreadable
 from adapters.database import StoreUnavailable
 from adapters.logs import configure_logging
 from adapters.queries import CaseQuery, Sort
@@ -55,6 +57,7 @@ from starter.bodies import (
     fields_of,
 )
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
+from starter.executions import TemporalExecutions
 from starter.identity import Directory, TokenInvalid, read
 from starter.limits import BodyLimit, RequestLog
 from starter.operations import journaled
@@ -399,9 +402,12 @@ async def _act(doors: Doors, state: CaseState, command: AnyCommand) -> Receipt:
 async def _reopening(doors: Doors, case_id: CaseId) -> CaseStart | None:
     """Return what a case that has ended starts with again, when nothing contradicts its ledger."""
     try:
-        known = await doors.witnesses.of(case_id)
-    except OSError as away:  # the act is kept until the archive can be asked
-        raise TemporalUnavailable("the archive is away") from away
+        known = [
+            *await doors.witnesses.of(case_id),
+            *await TemporalExecutions(doors.cases).acknowledged(case_id),
+        ]
+    except (OSError, RPCError, PayloadUnreadable) as away:  # the act is kept until they can be asked
+        raise TemporalUnavailable("archive or history cannot be read") from away
     return await doors.store.reopening(case_id, known)
 
 

@@ -102,11 +102,11 @@ def anchor(
     out: Annotated[Path | None, typer.Option(help="发布目录;默认取 SHAODAO_ANCHOR_DIR。")] = None,
     data: Data = _DATA,
 ) -> None:
-    """对一个区(市)现有的全部台账与日志锚定并发布;此后没有变化时只重新发布。"""
+    """对一个区(市)现有的全部台账与日志锚定并发布;此后没有变化时只重新发布。现有内容与锚定矛盾的,退出状态为 1。"""
     from starter import audit_runs
 
     audit_runs.use(data)
-    asyncio.run(audit_runs.anchor(district, _day(day) if day else None, out))
+    raise typer.Exit(asyncio.run(audit_runs.anchor(district, _day(day) if day else None, out)))
 
 
 @audit_app.command("key")

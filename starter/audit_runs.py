@@ -217,13 +217,16 @@ def _print(verdicts: Sequence[Verdict]) -> int:
 # --- anchors -----------------------------------------------------------------------------------------------
 
 
-async def anchor(district: str | None, day: date | None, out: Path | None) -> None:
+async def anchor(district: str | None, day: date | None, out: Path | None) -> int:
     """Anchor a district, or all, and publish; or publish the anchors of an earlier day again.
+
+    Returns:
+        The exit status: 1 when what stands now contradicts an anchor, which a new one would seem to confirm.
 
     Raises:
         AnchorInvalid: `district_unknown`, `anchor_missing`; see `adapters.anchors.publish`, too.
     """
-    key = signing_key()
+    key, contradicted = signing_key(), False
     out = out or Settings().anchor_dir
     async with _open(temporal=False) as (store, _):
         known = await store.district_codes()
@@ -246,6 +249,11 @@ async def anchor(district: str | None, day: date | None, out: Path | None) -> No
                 elif out is not None:
                     path = published.publish(stored, key.public, out, daily=stored.number in daily)
                     _say(f"  已发布:{path}")
+            judged = await judge_anchors(store, code, None, _own_key())
+            if status_of([judged]) == 1:
+                contradicted = True
+                _print([judged])
+    return 1 if contradicted else 0
 
 
 def _say_anchor(stored: anchoring.StoredAnchor, *, daily: bool, is_new: bool) -> None:

@@ -24,7 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from adapters.codec import PayloadUnreadable
 from domain.case import CaseId, CaseState
 from domain.commands import COMMANDS, Act, AnyCommand
-from domain.ports import CaseStart, Execution, Executions, RunHistory
+from domain.ports import CaseStart, Execution, Executions, KnownHead, Recorded, RunHistory
 from starter.case_client import CaseClient
 from workflows import names
 
@@ -230,18 +230,39 @@ class TemporalExecutions(Executions):
 
     async def accepted(self, case_id: CaseId) -> list[AnyCommand]:
         """Return the acts that the case's newest run had accepted, as far as Temporal still knows it."""
+        acts = set(Act)
+        return [
+            (await self._client.data_converter.decode(payloads, [COMMANDS[Act(name)]]))[0]
+            for name, payloads in _updates(await self._newest_events(case_id))
+            if name in acts
+        ]
+
+    async def acknowledged(self, case_id: CaseId) -> list[KnownHead]:
+        """Return how far the ledger reached, as the case's newest run was told; nothing when Temporal knows none.
+
+        What acts were answered with is no measure: they are answered while the ledger is away, too.
+        """
+        events, converter = await self._newest_events(case_id), self._client.data_converter
+        if not events:
+            return []
+        handed = events[0].workflow_execution_started_event_attributes.input.payloads
+        start: CaseStart = (await converter.decode(handed, [CaseStart]))[0]
+        heads = [(start.carried.last.sequence, start.carried.last.hash)] if start.carried else []
+        for payloads in _results(events):
+            recorded: Recorded = (await converter.decode(payloads, [Recorded]))[0]
+            heads.append((recorded.sequence, recorded.hash))
+        return [
+            KnownHead(source="办理流程的历史", sequence=sequence, hash=hash_)
+            for sequence, hash_ in dict.fromkeys(heads)
+        ]
+
+    async def _newest_events(self, case_id: CaseId) -> Sequence[HistoryEvent]:
         try:
-            history = await self._handle(case_id).fetch_history(rpc_timeout=_RPC)
+            return (await self._handle(case_id).fetch_history(rpc_timeout=_RPC)).events
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return []
             raise
-        acts = set(Act)
-        return [
-            (await self._client.data_converter.decode(payloads, [COMMANDS[Act(name)]]))[0]
-            for name, payloads in _updates(history.events)
-            if name in acts
-        ]
 
     async def trouble(self, workflow_id: str) -> list[Trouble]:
         """Return what keeps a running workflow from getting on: nothing for a healthy one."""
@@ -390,6 +411,17 @@ def _status(found: WorkflowExecutionDescription) -> str:
 
 def _continued_from(first: HistoryEvent) -> str:
     return first.workflow_execution_started_event_attributes.continued_execution_run_id
+
+
+def _results(events: Iterable[HistoryEvent]) -> Iterable[Sequence[Payload]]:
+    """Give what the ledger answered: a case calls no other activity, local or not."""
+    for event in events:
+        if event.HasField("activity_task_completed_event_attributes"):
+            yield event.activity_task_completed_event_attributes.result.payloads
+        elif event.HasField("marker_recorded_event_attributes"):
+            details = event.marker_recorded_event_attributes.details
+            if "result" in details and details["result"].payloads:
+                yield details["result"].payloads
 
 
 def _updates(events: Iterable[HistoryEvent]) -> Iterable[tuple[str, Sequence[Payload]]]:

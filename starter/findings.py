@@ -64,7 +64,7 @@ _ENDED = {
 _DIFFERING: dict[str, tuple[str, str]] = {
     "missing": ("办理流程缺失,未自动恢复", "核对命名空间后执行 shaodao ops reconcile --now --restart-many。"),
     "ledger_rewritten": (
-        "台账与锚定或归档不符,案件未恢复",
+        "台账与锚定、归档或流程历史不符,案件未恢复",
         "请审计人员核对;查明后以现有台账为准的,执行 shaodao ops reset 案件编号 --from-ledger --despite-anchor --reason 原因。",
     ),
     "not_started": ("呼叫已受理,办理流程未启动", _SERVICES),

@@ -153,6 +153,8 @@ class Operations:
             Refused: `case_over`, `no_reset_point`, or `never_started`.
             LedgerConflict: `ledger_rewritten`, `broken_chain`: nothing was done.
         """
+        # Before the entries are read: a run that goes on is told of newer ones.
+        known = [] if despite_anchor else await self._executions.acknowledged(case_id)
         start, entries = await self._store.start_of(case_id), await self._store.entries(case_id)
         if start is None or not entries or not await self._store.is_started(case_id):
             raise Refused("never_started", "案件的办理流程尚未启动,无可重置;恢复后自动启动。")
@@ -171,7 +173,8 @@ class Operations:
                 await self._executions.reset(case_id, point, reason)
                 return ResetOutcome(mode="history", kept=0, repeated=0)
         audit.check_chain(entries)  # before any harm is done
-        known = [] if despite_anchor else (await self._witnesses.known_heads([case_id])).get(case_id, ())
+        if not despite_anchor:
+            known += (await self._witnesses.known_heads([case_id])).get(case_id, ())
         require_extends(start, entries, known)
         await self._executions.terminate(case_id, reason)
         repeated = await restart(self._store, self._executions, start, _now(), known=known)

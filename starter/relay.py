@@ -14,6 +14,7 @@ from domain.errors import DomainError
 from domain.lifecycle import AFTER_THE_END, decide, fold
 from domain.ports import PendingAct
 from starter.case_client import CaseClient, CaseNotRunning, TemporalUnavailable
+from starter.executions import TemporalExecutions
 from starter.identity import Directory
 from starter.schedules import keep_anchor_schedule
 
@@ -145,11 +146,9 @@ class Relay:
         if pending.act in AFTER_THE_END:
             try:
                 known = await self._witnesses.of(pending.case_id)
+                known += await TemporalExecutions(self._cases).acknowledged(pending.case_id)
                 start = await self._store.reopening(pending.case_id, known)
-            except (
-                DomainError,
-                OSError,
-            ) as error:  # the ledger is contradicted, or the archive cannot be asked
+            except Exception as error:  # the ledger is contradicted, or archive or Temporal cannot be asked
                 _log.error("case_not_taken_up", case_id=pending.case_id, reason=str(error)[:200])
                 await self._later(pending, error)
                 return

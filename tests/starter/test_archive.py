@@ -16,7 +16,7 @@ from temporalio.worker import Replayer
 from activities.archive import read_history, read_ledger, read_manifest, verify
 from adapters.database import Database
 from adapters.store import Store
-from adapters.tables import CaseRow
+from adapters.tables import ArchivedRow, CaseRow
 from adapters.temporal import register_search_attributes
 from adapters.upkeep import Stuck
 from domain.case import CaseId
@@ -181,6 +181,37 @@ async def test_a_change_in_the_archive_is_noticed(keeping: Keeping) -> None:
             await verify(keeping.archive, version.manifest)
         file.write_bytes(content)
     assert await verify(keeping.archive, version.manifest) == manifest
+
+
+@pytest.mark.parametrize(
+    "forged", [{"document": "{}"}, {"digest": "0" * 64}, {"location": "file:///elsewhere"}]
+)
+async def test_a_forged_row_of_the_register_is_one_finding_and_hides_no_other_case(
+    keeping: Keeping, forged: dict[str, str]
+) -> None:
+    sound, wrong = await keeping.closed("ecology"), await keeping.closed("ecology")
+    await keeping.run_archive()
+    house, store = keeping.house, keeping.house.store
+    house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+    async with store._database.write() as connection:
+        row = update(ArchivedRow).where(ArchivedRow.case_id == wrong)
+        assert (await connection.execute(row.values(**forged))).rowcount == 1
+    listed = (await house.get("auditor", "/archive")).json()["items"]
+    assert {each["case_id"] for each in listed} == {sound, wrong}
+    checked = {
+        case_id: (await house.get("auditor", f"/cases/{case_id}/archive", check=True)).json()["problem"]
+        for case_id in (sound, wrong)
+    }
+    assert checked[sound] is None
+    assert "与登记的摘要不符" in checked[wrong]
+    shown = (await house.get("auditor", f"/cases/{wrong}/archive")).json()
+    assert shown["code"] == "archive_damaged"
+
+
+async def test_a_manifest_that_the_register_names_and_that_is_none_is_damage(keeping: Keeping) -> None:
+    kept = await keeping.archive.put("cases/x/manifest.json", b"{}")
+    with pytest.raises(ArchiveConflict, match="archive_damaged"):
+        await verify(keeping.archive, kept)
 
 
 async def test_a_case_whose_ledger_has_grown_since_is_archived_again_beside_the_older_version(

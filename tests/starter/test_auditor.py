@@ -579,6 +579,33 @@ async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those
     assert "✗ [anchor_gone]" in capsys.readouterr().out
 
 
+async def test_an_anchor_made_by_hand_tells_which_cases_contradict_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url)
+    store = Store(url)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    pem = tmp_path / "key.pem"
+    KEY.write_new(pem)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_AUDIT_KEY", str(pem))
+    assert await anchor("sample", None, tmp_path) == 0
+    assert "✗" not in capsys.readouterr().out
+    (case_id,) = await store.heads("sample")
+    await tamper(
+        store, "UPDATE ledger SET hash = 'forged' WHERE sequence = (SELECT max(sequence) FROM ledger)"
+    )
+    await store.close()
+    assert await anchor("sample", None, tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "第2号" in said
+    assert "✗ [chain_rewritten]" in said
+    assert case_id in said
+
+
 async def test_a_file_that_is_no_anchor_is_refused(tmp_path: Path) -> None:
     (tmp_path / "anchor-x.json").write_text("{}")
     with pytest.raises(AnchorInvalid):

@@ -217,9 +217,13 @@ async def test_a_case_is_reopened_after_its_workflow_has_ended(full: House) -> N
     assert await refused(full, "town-officer", case_id, "reopen", reason="x") == "reopen_needs_approval"
 
 
-async def test_an_ended_case_whose_ledger_is_not_what_was_anchored_is_not_taken_up_again(full: House) -> None:
+@pytest.mark.parametrize("anchored", [True, False])
+async def test_an_ended_case_whose_ledger_is_not_what_was_anchored_or_acknowledged_is_not_taken_up_again(
+    full: House, *, anchored: bool
+) -> None:
     case_id = CaseId(await closed(full))
-    await AnchorKeeper(full.store, SigningKey.new(), None).anchor("sample", datetime.now(UTC))
+    if anchored:
+        await AnchorKeeper(full.store, SigningKey.new(), None).anchor("sample", datetime.now(UTC))
     await rewritten(full.store, case_id)
     assert await refused(full, "town-officer", case_id, "reopen", reason="违建复建") == "ledger_rewritten"
     assert await stage(full, case_id) == "closed"

@@ -127,6 +127,32 @@ async def test_a_call_that_was_never_started_is_started(keeping: Keeping) -> Non
     await keeping.executions.terminate(case_id, "test is over")
 
 
+async def test_a_case_that_only_its_read_model_says_is_closed_is_told_and_goes_on_from_its_ledger(
+    either_house: House, tmp_path: Path
+) -> None:
+    keeping = Keeping(either_house, tmp_path / "archive")
+    await keeping.start()
+    house, store = either_house, either_house.store
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+    async with store._database.write() as connection:
+        at = datetime.now(UTC)
+        row = update(CaseRow).where(CaseRow.case_id == case_id)
+        await connection.execute(row.values(stage="closed", closed_at=at, settled_at=at))
+    await keeping.run_reconcile()
+    assert [each.kind for each in await keeping.differences(case_id)] == ["stage_differs"]
+    await keeping.executions.terminate(case_id, "to be lost")
+    (stuck,) = (await house.get("administrator", "/ops/stuck", case_id=case_id)).json()["items"]
+    assert stuck["kind"] == "run_gone"
+    await keeping.run_archive()
+    assert await store.archived(case_id) == []
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("missing", "restarted")
+    await store.rebuild([case_id])
+    assert (await house.do("ecology-officer", case_id, "sign"))["stage"] == "signed"
+
+
 # --- a ledger that is whole, and is not what was anchored or archived -----------------------------------------
 
 
@@ -158,7 +184,7 @@ async def test_a_case_whose_ledger_is_not_what_was_anchored_does_not_go_on_until
     for person in ("administrator", "auditor"):
         inbox = (await house.get(person, "/inbox")).json()["items"]
         assert [each["title"] for each in inbox if each["case_id"] == forged].count(
-            "台账与锚定或归档不符,案件未恢复"
+            "台账与锚定、归档或流程历史不符,案件未恢复"
         ) == 1
 
     body = {"case_id": forged, "from_ledger": True, "reason": "恢复"}
@@ -167,6 +193,29 @@ async def test_a_case_whose_ledger_is_not_what_was_anchored_does_not_go_on_until
     body |= {"despite_anchor": True, "reason": "审计已查明"}
     assert (await house.post("administrator", "/ops/reset", body)).json()["mode"] == "ledger"
     assert (await house.do("ecology-officer", forged, "sign"))["stage"] == "signed"
+
+
+async def test_a_case_whose_ledger_is_not_what_its_last_run_was_told_does_not_go_on(keeping: Keeping) -> None:
+    house, store = keeping.house, keeping.house.store
+    forged, sound = CaseId(await house.call()), CaseId(await house.call())
+    for case_id in (forged, sound):
+        await house.dispatch(case_id, "ecology")
+    await rewritten(store, forged)
+    for case_id in (forged, sound):
+        await keeping.executions.terminate(case_id, "somebody did")
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(forged)
+    assert (told.kind, told.done) == ("ledger_rewritten", "")
+    assert "办理流程的历史" in told.detail
+    found = [await keeping.executions.execution(case_id) for case_id in (forged, sound)]
+    assert [each and each.status for each in found] == ["TERMINATED", "RUNNING"]
+    body = {"case_id": forged, "from_ledger": True, "reason": "恢复"}
+    assert (await house.post("administrator", "/ops/reset", body)).json()["code"] == "ledger_rewritten"
+    body |= {"despite_anchor": True, "reason": "审计已查明"}
+    assert (await house.post("administrator", "/ops/reset", body)).json()["mode"] == "ledger"
+    await keeping.executions.terminate(forged, "once more")
+    await keeping.run_reconcile()
+    assert [each.done for each in await keeping.differences(forged)] == ["restarted"]
 
 
 async def test_a_ledger_that_was_cut_below_its_anchor_is_told_as_such(keeping: Keeping) -> None:
