@@ -203,8 +203,86 @@ def _of_validation(error: RequestValidationError) -> Problem:
     if any(each["type"] == "json_invalid" for each in found):
         return Problem(400, *_MALFORMED)
     errors = [_of_field(each) for each in found]
-    told = ";".join(f"{each['field']}:{each['detail']}" for each in errors[:5])
+    told = ";".join(f"{_named(each['field'])}:{each['detail']}" for each in errors[:5])
     return Problem(422, errors[0]["code"], f"请求内容有误。{told}", errors=errors)
+
+
+def _named(field: str) -> str:
+    """Return the field with its Chinese name before it, where it has one."""
+    label = _FIELDS.get(next((part for part in reversed(field.split(".")) if not part.isdecimal()), ""))
+    return f"{label}({field})" if label else field
+
+
+_FIELDS = {
+    "about": "申诉事由",
+    "action": "处置评分",
+    "add": "延长时间",
+    "address": "地点",
+    "answer_required": "督办单须答复",
+    "approve": "是否同意",
+    "arrived_at": "报到时间",
+    "attachments": "附件",
+    "basis": "异议依据",
+    "body": "请求体",
+    "called_before": "吹哨时间早于",
+    "called_from": "吹哨时间不早于",
+    "caller_office": "交办部门",
+    "category": "类别",
+    "comment": "评语",
+    "contact": "联系人",
+    "cooperating": "配合单位",
+    "days": "日数",
+    "department": "部门",
+    "departments": "部门",
+    "description": "内容",
+    "direction": "方向",
+    "district": "区(市)",
+    "evidence": "佐证材料",
+    "follow_up_on": "后续跟踪日期",
+    "grade": "评价等次",
+    "hours": "小时数",
+    "id": "编号",
+    "ids": "通知编号",
+    "item_code": "事项编号",
+    "justified": "是否确属紧急",
+    "kind": "种类",
+    "latitude": "纬度",
+    "lead": "牵头单位",
+    "limit_class": "时限类别",
+    "location": "位置",
+    "longitude": "经度",
+    "minutes": "分钟数",
+    "name": "名称",
+    "note": "备注",
+    "number": "督办单序号",
+    "officers": "报到人员",
+    "other": "另一案件",
+    "owner": "接办单位",
+    "phone": "电话",
+    "proposed": "建议承办单位",
+    "reason": "理由",
+    "requested_check_in_at": "要求报到时间",
+    "response": "响应评分",
+    "result": "结果",
+    "scope": "范围",
+    "self_handled": "镇街自行办理",
+    "settles": "后续跟踪序号",
+    "sha256": "文件摘要",
+    "size": "文件大小",
+    "solved": "是否解决",
+    "stage": "阶段",
+    "text": "文字",
+    "title": "标题",
+    "to": "转办单位",
+    "township": "镇街",
+    "until": "截止时间",
+    "uphold": "是否支持",
+    "urgency": "紧急程度",
+    "watching": "是否关注",
+    "working_days": "工作日数",
+    "working_hours": "工作小时数",
+    "working_minutes": "工作分钟数",
+}
 
 
 def _allowed(found: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Whatever is sent, the answer is a problem of the sender's and never a fault of ours, on either database."""
 
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -71,6 +72,43 @@ async def test_values_that_no_database_or_calendar_could_take_are_refused(
 ) -> None:
     assert problem(await post(either_house, "/cases", sent(**changes)), 422) == code
     assert (await either_house.get("leader", "/cases")).json()["items"] == []
+
+
+OF_ANOTHER_TYPE: tuple[tuple[str, str, Any, str], ...] = (
+    ("rate", "solved", "yes", "是否解决(solved):应为 true 或 false"),
+    ("rate", "solved", 1, "是否解决(solved):应为 true 或 false"),
+    ("rate", "response", "3", "响应评分(response):应为整数"),
+    ("rate", "action", True, "处置评分(action):应为整数"),
+    ("rate", "result", 5.0, "结果(result):应为整数"),
+    ("decide-suspension", "approve", "true", "是否同意(approve):应为 true 或 false"),
+    ("extend", "add", {"days": "2"}, "日数(add.days):应为整数"),
+    ("suspend", "until", 20261201, "截止时间(until):时间格式有误"),
+    ("suspend", "until", "1900000000", "截止时间(until):时间格式有误"),
+    ("suspend", "until", "2027-02-20", "截止时间(until):时间须带时区"),
+    ("action", "follow_up_on", "2027-02-20T00:00:00+08:00", "后续跟踪日期(follow_up_on):日期格式有误"),
+    ("action", "follow_up_on", 1900000000, "后续跟踪日期(follow_up_on):日期格式有误"),
+    (
+        "action",
+        "attachments",
+        [{"name": "a", "sha256": "0" * 64, "size": "12"}],
+        "文件大小(attachments.0.size):应为整数",
+    ),
+)
+
+
+async def test_a_value_of_another_type_than_is_asked_is_refused_and_its_field_named(house: House) -> None:
+    for act, field, value, told in OF_ANOTHER_TYPE:
+        response = await house.post("ecology-officer", f"/cases/x/{act}", {field: value})
+        assert problem(response, 422) in {"missing_field", "invalid_field", "malformed_time"}
+        wrong = [each["field"] for each in response.json()["errors"] if each["code"] != "missing_field"]
+        assert (wrong, told in response.json()["detail"]) == ([re.findall(r"\((.*?)\)", told)[0]], True), told
+
+
+async def test_a_call_with_a_time_in_seconds_is_refused(house: House) -> None:
+    for seconds in (1900000000, "1900000000", 1900000000.5, True):
+        response = await post(house, "/cases", sent(requested_check_in_at=seconds))
+        assert problem(response, 422) == "malformed_time"
+        assert "要求报到时间(requested_check_in_at)" in response.json()["detail"]
 
 
 async def test_lines_and_tabs_in_a_description_are_kept(house: House) -> None:
