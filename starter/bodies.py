@@ -1,6 +1,7 @@
 """What the world sends: strict, unknown fields refused. Never the models of the history."""
 
 import re
+import unicodedata
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -66,8 +67,34 @@ Day = Annotated[date, BeforeValidator(_date_text)]
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
+_LINES = frozenset("\t\r\n")
+_JOINERS = frozenset("\u200c\u200d")
+"""Format characters that scripts and emoji need; alone they are nothing."""
+_BLANK = _JOINERS | frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Signs that leave no mark though Unicode counts them among letters, marks or symbols."""
+
+
+def _is_blank(sign: str) -> bool:
+    return sign.isspace() or sign in _BLANK or unicodedata.name(sign, "").startswith("VARIATION SELECTOR")
+
+
+def _is_hidden(sign: str) -> bool:
+    kind = unicodedata.category(sign)
+    return (kind == "Cc" and sign not in _LINES) or (kind == "Cf" and sign not in _JOINERS)
+
+
+def _require_seen(text: str) -> None:
+    if text and all(_is_blank(sign) or unicodedata.category(sign) == "Cf" for sign in text):
+        raise PydanticCustomError("blank", "nothing to be seen")
+    if any(_is_hidden(sign) for sign in text):
+        raise PydanticCustomError("control_character", "control character")
+
+
 class Body(BaseModel):
-    """Base of all that is sent: unknown fields are refused, and control characters other than tab and line end."""
+    """Base of all that is sent: unknown fields are refused, and so are signs that nobody sees.
+
+    These are control characters other than tab and line end, and those that format or reverse a text.
+    """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -75,8 +102,8 @@ class Body(BaseModel):
     @classmethod
     def _printable(cls, value: Any) -> Any:  # fields have every type
         for text in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(text, str) and any(ord(sign) < 32 and sign not in "\t\r\n" for sign in text):
-                raise PydanticCustomError("control_character", "control character")
+            if isinstance(text, str):
+                _require_seen(text)
         return value
 
 

@@ -111,6 +111,26 @@ async def test_a_call_with_a_time_in_seconds_is_refused(house: House) -> None:
         assert "要求报到时间(requested_check_in_at)" in response.json()["detail"]
 
 
+async def test_texts_that_nobody_sees_are_blank_and_signs_that_turn_a_text_about_are_refused(
+    house: House,
+) -> None:
+    for blank in ("\u200b", "\u200b \u2060", "\u200d", "\u3164", "\ufe0f", "\u202e"):
+        response = await post(house, "/cases", sent(title=blank))
+        assert problem(response, 422) == "invalid_field"
+        assert "标题(title):不能只有空白" in response.json()["detail"], ascii(blank)
+    for hidden in ("违法\u202e排污", "\u200b排污", "\ufeff排污", "排\u00ad污", "排\x7f污", "排\x85污"):
+        for changes in ({"title": hidden}, {"location": {"address": hidden}}, {"contact": {"name": hidden}}):
+            response = await post(house, "/cases", sent(**changes))
+            assert problem(response, 422) == "invalid_field"
+            assert "不可见的格式字符" in response.json()["detail"], ascii(hidden)
+
+
+async def test_joiners_within_a_text_are_kept(house: House) -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467一家"
+    case_id = await house.call(title=family)
+    assert (await house.get("town-officer", f"/cases/{case_id}")).json()["title"] == family
+
+
 async def test_lines_and_tabs_in_a_description_are_kept(house: House) -> None:
     case_id = await house.call(description="一\n二\t三\r\n四")
     case = (await house.get("town-officer", f"/cases/{case_id}")).json()
