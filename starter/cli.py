@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -351,7 +352,17 @@ def district_apply(
 def _request(
     url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None
 ) -> Any:
-    """Send one request with the token of the environment; print a problem in Chinese and leave on a refusal."""
+    """Return what is answered to one request; see `_send`."""
+    return _send(url, method, path, body=body, query=query)[1]
+
+
+def _send(
+    url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None
+) -> tuple[int, Any]:
+    """Send one request with the token of the environment, and return the answer's status and content.
+
+    Print a problem in Chinese and leave on a refusal.
+    """
     bearer = os.environ.get("SHAODAO_TOKEN")
     if not bearer:
         err.print("[red]请先设置访问令牌:export SHAODAO_TOKEN=$(shaodao token 人员编号)[/red]")
@@ -374,7 +385,7 @@ def _request(
         for each in problem.get("errors", []):
             err.print(f"  {each.get('field', '')}:{each.get('detail', '')}")
         raise typer.Exit(1)
-    return response.json()
+    return response.status_code, response.json()
 
 
 @case_app.command("list")
@@ -438,8 +449,9 @@ def _add_act(act: Act) -> None:
         url: Url = LOCAL,
     ) -> None:
         body = dict(_field(each) for each in fields or [])
-        case = _request(url, "POST", f"/cases/{case_id}/{path}", body=body)
-        out.print(f"已办理。案件 {case['case_id']} 当前:{case['stage_label']}")
+        status, case = _send(url, "POST", f"/cases/{case_id}/{path}", body=body)
+        told = "已接收,待办理流程恢复后自动执行" if status == HTTPStatus.ACCEPTED else "已办理"
+        out.print(f"{told}。案件 {case['case_id']} 当前:{case['stage_label']}")
 
 
 for each_act in BODIES:
