@@ -60,3 +60,58 @@ def test_an_act_that_was_only_kept_is_not_said_to_be_done(tmp_path: Path) -> Non
         with answering(code, '{"case_id": "x", "stage_label": "待派单"}') as (url, _):
             status, said = shaodao(tmp_path, "case", "dispatch", "x", SHAODAO_URL=url)
         assert (status, said.strip()) == (0, f"{told}案件 x 当前:待派单")
+
+
+def test_mistakes_with_ports_files_and_folders_are_told_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    mistakes = (
+        (("up", "--port", "99999"), 2, "端口应在 0 到 65535 之间:99999"),
+        (("up", "--data", str(file)), 1, f"{file}:已有同名文件,此处应为目录。"),
+        (("up", "--data", str(file / "within")), 1, "不是目录。"),
+        (("district", "check", str(file)), 1, f"{file} 是文件,请指定区(市)数据目录。"),
+        (("token", "X", "--data", str(tmp_path / "none")), 1, f"找不到数据目录 {tmp_path / 'none'}"),
+    )
+    for arguments, expected, told in mistakes:
+        status, said = shaodao(tmp_path, *arguments)
+        assert (status, told in said, "Traceback" in said) == (expected, True, False), said
+
+
+def test_what_is_written_to_a_folder_that_is_a_file_is_told_in_a_line(tmp_path: Path) -> None:
+    file, key, database = tmp_path / "file", tmp_path / "key", f"sqlite:///{tmp_path / 'shaodao.db'}"
+    file.write_text("x")
+    ours = {"SHAODAO_DATABASE_URL": database, "SHAODAO_SECRET": "x" * 40, "SHAODAO_AUDIT_KEY": str(key)}
+    assert shaodao(tmp_path, "audit", "key", "--new", str(key), **ours)[0] == 0
+    assert shaodao(tmp_path, "migrate", **ours)[0] == 0
+    loaded = shaodao(tmp_path, "district", "load", str(ROOT / "districts" / "yicheng"), **ours)
+    assert loaded[0] == 0, loaded[1]
+    shown = '{"manifest": {"x": 1}, "ledger": [], "runs": []}'
+    with answering(200, shown) as (url, _):
+        for arguments in (
+            ("audit", "export", "x", "--out", str(file)),
+            ("audit", "anchor", "--out", str(file)),
+            ("archive", "show", "x", "--save", str(file)),
+        ):
+            status, said = shaodao(tmp_path, *arguments, **ours, SHAODAO_URL=url)
+            assert (status, str(file) in said, "目录" in said, "Traceback" in said) == (
+                1,
+                True,
+                True,
+                False,
+            ), said
+
+
+def test_another_server_and_a_token_that_is_none_are_told_in_a_line(tmp_path: Path) -> None:
+    for code, content in ((404, '{"error": "not found"}'), (404, "<html>"), (200, "<html>"), (500, "[]")):
+        with answering(code, content) as (url, _):
+            status, said = shaodao(tmp_path, "ops", "stuck", SHAODAO_URL=url)
+        assert (status, said.strip()) == (1, f"{url} 的答复不是哨到接口的,请核对 --url 或 SHAODAO_URL。")
+    status, said = shaodao(tmp_path, "ops", "stuck", SHAODAO_TOKEN="é 中")
+    assert (status, "SHAODAO_TOKEN 不是访问令牌" in said) == (2, True), said
+
+
+def test_an_id_is_asked_for_as_it_was_typed(tmp_path: Path) -> None:
+    refusal = '{"code": "case_not_found", "detail": "没有该案件。"}'
+    with answering(404, refusal) as (url, asked):
+        status, said = shaodao(tmp_path, "case", "show", "ID?x=1#", SHAODAO_URL=url)
+    assert (status, asked) == (1, ["/api/v1/cases/ID%3Fx%3D1%23"]), said
