@@ -1,5 +1,6 @@
 """Refusals as the world reads them: RFC 9457 problem details, with a stable code and a Chinese sentence."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from adapters.store import StoreUnavailable
+from domain import words
 from domain.errors import ArchiveConflict, DomainError, Forbidden, Invalid, LedgerConflict, Refused
 from starter.case_client import TemporalUnavailable
 
@@ -155,7 +157,7 @@ _FIELD_CODES = {
     "timezone_aware": ("malformed_time", "时间须带时区,例如 2026-03-04T09:00:00+08:00"),
     "enum": ("unknown_value", "取值不在允许范围内"),
     "literal_error": ("unknown_value", "取值不在允许范围内"),
-    "string_too_short": ("invalid_field", "不能为空或过短"),
+    "string_too_short": ("invalid_field", "内容过短"),
     "string_too_long": ("invalid_field", "内容过长"),
     "too_short": ("invalid_field", "数量过少"),
     "too_long": ("invalid_field", "数量过多"),
@@ -184,6 +186,7 @@ _FIELD_CODES = {
     "one_unit": ("invalid_field", '须恰有一个时间单位,例如 {"working_days": 2}'),
     "less_than_equal": ("invalid_field", "数值过大"),
 }
+_EMPTY = ("invalid_field", "不能为空,请填写")
 _TIME = ("malformed_time", "时间格式有误,应为 ISO 8601 带时区,例如 2026-03-04T09:00:00+08:00")
 _FAR_TIME = ("malformed_time", "时间的年份不合理")
 _DATE = ("malformed_time", "日期格式有误,应为 2026-03-04")
@@ -290,11 +293,36 @@ def _allowed(found: Mapping[str, Any]) -> str:
     """Return what would have been right, where the check knows it."""
     known = found.get("ctx", {})
     if "expected" in known:
-        return f",应为:{str(known['expected']).replace(' or ', '、').replace(', ', '、')}"
+        return f",应为:{_with_labels(str(known['expected']))}"
     bounds = [f"{word} {known[name]}" for name, word in _BOUNDS.items() if name in known]
     return f"({'、'.join(bounds)})" if bounds else ""
 
 
+def _with_labels(expected: str) -> str:
+    """Return the values that are allowed, each with what people call it."""
+    values = re.findall(r"'([^']*)'", expected)
+    labels = next((table for table in _LABELS if set(values) <= table.keys()), {})
+    return (
+        "、".join(f"{value}({labels[value]})" if value in labels else value for value in values) or expected
+    )
+
+
+_LABELS: tuple[dict[str, str], ...] = tuple(
+    {str(value): label for value, label in table.items()}
+    for table in (
+        words.STAGES,
+        words.DIRECTIONS,
+        words.CATEGORIES,
+        words.URGENCIES,
+        words.LIMIT_CLASSES,
+        words.BASES,
+        words.APPEALS,
+        words.LINKS,
+        words.SCOPES,
+        words.GRADES,
+        words.ACTIONS,
+    )
+)
 _BOUNDS = {
     "ge": "最小",
     "gt": "须大于",
@@ -314,6 +342,8 @@ def _of_field(found: Mapping[str, Any]) -> dict[str, str]:
         code, detail = _TIME
     elif kind.startswith("date_"):
         code, detail = _DATE
+    elif kind == "string_too_short" and found.get("ctx", {}).get("min_length") == 1:
+        code, detail = _EMPTY
     else:
         code, detail = _FIELD_CODES.get(kind, ("invalid_field", "内容有误"))
         detail += _allowed(found)

@@ -13,7 +13,9 @@ from starlette.routing import Mount
 from structlog.testing import capture_logs
 
 from adapters.logs import without_words
+from starter import problems
 from starter.api import PUBLIC, create_api, identify
+from starter.bodies import BODIES
 from starter.codec_routes import identify_for_codec
 from starter.limits import BodyLimit, RequestLog
 from tests.starter.conftest import CALL, House
@@ -102,6 +104,30 @@ async def test_a_value_of_another_type_than_is_asked_is_refused_and_its_field_na
         assert problem(response, 422) in {"missing_field", "invalid_field", "malformed_time"}
         wrong = [each["field"] for each in response.json()["errors"] if each["code"] != "missing_field"]
         assert (wrong, told in response.json()["detail"]) == ([re.findall(r"\((.*?)\)", told)[0]], True), told
+
+
+async def test_an_empty_text_and_a_value_that_is_none_of_those_allowed_are_told_in_chinese(
+    house: House,
+) -> None:
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"title": " "}, "标题(title):不能为空,请填写"),
+        ({"location": {"address": ""}}, "地点(location.address):不能为空,请填写"),
+        ({"urgency": "x"}, "紧急程度(urgency):取值不在允许范围内,应为:routine(一般)、urgent(紧急)"),
+        ({"direction": "x"}, "方向(direction):取值不在允许范围内,应为:up(镇街吹哨)、down(部门交办)"),
+        ({"category": 1}, "应为:livelihood(民生)、enforcement(执法)、development(发展)"),
+    )
+    for changes, told in refused:
+        response = await post(house, "/cases", sent(**changes))
+        assert problem(response, 422) in {"invalid_field", "unknown_value"}
+        assert response.json()["detail"].endswith(told), response.json()["detail"]
+
+
+def test_every_value_of_a_body_that_is_one_of_several_has_a_chinese_name() -> None:
+    for act, body in BODIES.items():
+        for name, field in body.model_json_schema().get("$defs", {}).items():
+            values = field.get("enum", ())
+            told = problems._with_labels("、".join(f"'{value}'" for value in values))
+            assert all(f"{value}(" in told for value in values), (act, name)
 
 
 async def test_a_call_with_a_time_in_seconds_is_refused(house: House) -> None:
