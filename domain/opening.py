@@ -37,12 +37,15 @@ def open_case(
         caller: who calls, as the door authenticated them; None counts as the approver.
 
     Raises:
-        Invalid: `unknown_township`, `unknown_department`, or `time_in_past` for a requested check-in not after `at`.
+        Invalid: `unknown_township`, `unknown_department`, `department_twice`, or `time_in_past` for a requested
+            check-in not after `at`.
     """
     if not is_kind(terms, call.township, OrganisationKind.TOWNSHIP):
         raise Invalid("unknown_township", f"镇街“{call.township}”不存在,请从组织机构中选择。")
     for department in call.departments:
         require_department(terms, department)
+    if len(set(call.departments)) != len(call.departments):
+        raise Invalid("department_twice", "同一部门不能重复列出。")
     if call.requested_check_in_at is not None and call.requested_check_in_at <= at:
         raise Invalid("time_in_past", "要求报到时间必须晚于当前时间。")
     if call.direction is Direction.DOWN:

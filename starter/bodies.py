@@ -1,5 +1,7 @@
 """What the world sends: strict, unknown fields refused. Never the models of the history."""
 
+import re
+import unicodedata
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -8,8 +10,12 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
+    StrictBool,
+    StrictInt,
     field_validator,
     model_validator,
 )
@@ -23,10 +29,12 @@ from domain.policy import LimitClass, Urgency
 Code = Annotated[str, Field(min_length=1, max_length=40)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Note = Annotated[str, Field(max_length=2000)]
-Stars = Annotated[int, Field(ge=1, le=5)]
+Stars = Annotated[StrictInt, Field(ge=1, le=5)]
+"""Whole numbers are JSON numbers and truths JSON booleans: nothing is guessed from a text."""
 
 
 _YEARS = range(2000, 2101)
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def _sensible(moment: datetime) -> datetime:
@@ -35,13 +43,58 @@ def _sensible(moment: datetime) -> datetime:
     return moment
 
 
-Time = Annotated[AwareDatetime, AfterValidator(_sensible)]
+def _time_text(value: Any) -> Any:  # what JSON holds
+    """Refuse a number of seconds, also as text: nobody means one."""
+    if isinstance(value, str) and _ISO_DATE.match(value) is None:
+        raise PydanticCustomError("datetime_parsing", "not an ISO time")
+    if not isinstance(value, str | datetime):
+        raise PydanticCustomError("datetime_type", "not an ISO time")
+    return value
+
+
+def _date_text(value: Any) -> Any:  # what JSON holds
+    """Refuse all but a plain ISO date: a midnight is a time of one zone."""
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value) is None:
+        raise PydanticCustomError("date_parsing", "not an ISO date")
+    if not isinstance(value, str | date) or isinstance(value, datetime):
+        raise PydanticCustomError("date_type", "not an ISO date")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_sensible)]
 """An aware moment of this century: beyond it no calendar is known, and arithmetic may leave what dates can hold."""
+Day = Annotated[date, BeforeValidator(_date_text)]
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
+_LINES = frozenset("\t\r\n")
+_JOINERS = frozenset("\u200c\u200d")
+"""Format characters that scripts and emoji need; alone they are nothing."""
+_BLANK = _JOINERS | frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Signs that leave no mark though Unicode counts them among letters, marks or symbols."""
+
+
+def _is_blank(sign: str) -> bool:
+    return sign.isspace() or sign in _BLANK or unicodedata.name(sign, "").startswith("VARIATION SELECTOR")
+
+
+def _is_hidden(sign: str) -> bool:
+    kind = unicodedata.category(sign)
+    return (kind == "Cc" and sign not in _LINES) or (kind == "Cf" and sign not in _JOINERS)
+
+
+def _require_seen(text: str) -> None:
+    if text and all(_is_blank(sign) or unicodedata.category(sign) == "Cf" for sign in text):
+        raise PydanticCustomError("blank", "nothing to be seen")
+    if any(_is_hidden(sign) for sign in text):
+        raise PydanticCustomError("control_character", "control character")
+
+
 class Body(BaseModel):
-    """Base of all that is sent: unknown fields are refused, and control characters other than tab and line end."""
+    """Base of all that is sent: unknown fields are refused, and so are signs that nobody sees.
+
+    These are control characters other than tab and line end, and those that format or reverse a text.
+    """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -49,8 +102,8 @@ class Body(BaseModel):
     @classmethod
     def _printable(cls, value: Any) -> Any:  # fields have every type
         for text in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(text, str) and any(ord(sign) < 32 and sign not in "\t\r\n" for sign in text):
-                raise PydanticCustomError("control_character", "control character")
+            if isinstance(text, str):
+                _require_seen(text)
         return value
 
 
@@ -74,7 +127,7 @@ class AttachmentBody(Body):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=0, le=2**53)]
+    size: Annotated[StrictInt, Field(ge=0, le=2**53)]
     evidence: Annotated[str, Field(max_length=100, description="事项要求的哪一种佐证材料")] = ""
 
 
@@ -126,7 +179,7 @@ class ReleaseBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"note": "情况属实"}]})
 
-    justified: Annotated[bool, Field(description="紧急呼叫复核:是否确属紧急")] = True
+    justified: Annotated[StrictBool, Field(description="紧急呼叫复核:是否确属紧急")] = True
     note: Note = ""
 
 
@@ -136,7 +189,7 @@ class RefuseBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "属镇街自办事项"}]})
 
     reason: Text
-    self_handled: Annotated[bool, Field(description="镇街自行办理")] = False
+    self_handled: Annotated[StrictBool, Field(description="镇街自行办理")] = False
 
 
 class DispatchBody(Body):
@@ -213,8 +266,8 @@ class ActionBody(DepartmentBody):
     description: Text
     result: Text
     attachments: Attachments = []
-    follow_up_on: date | None = None
-    settles: Annotated[int | None, Field(ge=1, description="登记第几项后续跟踪的结果")] = None
+    follow_up_on: Day | None = None
+    settles: Annotated[StrictInt | None, Field(ge=1, description="登记第几项后续跟踪的结果")] = None
 
 
 class DoneBody(DepartmentBody):
@@ -236,7 +289,7 @@ class RateBody(DepartmentBody):
     )
 
     grade: Grade
-    solved: bool
+    solved: StrictBool
     response: Stars | None = None
     action: Stars | None = None
     result: Stars | None = None
@@ -266,7 +319,7 @@ class AdjudicateBody(DepartmentBody):
         json_schema_extra={"examples": [{"department": "ecology", "uphold": True, "reason": "依清单改派"}]}
     )
 
-    uphold: bool
+    uphold: StrictBool
     owner: Annotated[Code | None, Field(description="接办单位;不填即为所建议的单位")] = None
     reason: Text
 
@@ -285,12 +338,12 @@ class TransferBody(DepartmentBody):
 class LimitBody(Body):
     """A length of time: exactly one of these."""
 
-    working_minutes: Annotated[int | None, Field(gt=0)] = None
-    working_hours: Annotated[int | None, Field(gt=0)] = None
-    working_days: Annotated[int | None, Field(gt=0)] = None
-    minutes: Annotated[int | None, Field(gt=0)] = None
-    hours: Annotated[int | None, Field(gt=0)] = None
-    days: Annotated[int | None, Field(gt=0)] = None
+    working_minutes: Annotated[StrictInt | None, Field(gt=0)] = None
+    working_hours: Annotated[StrictInt | None, Field(gt=0)] = None
+    working_days: Annotated[StrictInt | None, Field(gt=0)] = None
+    minutes: Annotated[StrictInt | None, Field(gt=0)] = None
+    hours: Annotated[StrictInt | None, Field(gt=0)] = None
+    days: Annotated[StrictInt | None, Field(gt=0)] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -315,7 +368,7 @@ class DecideExtensionBody(DepartmentBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"department": "ecology", "approve": True}]})
 
-    approve: bool
+    approve: StrictBool
     reason: Note = ""
 
 
@@ -335,7 +388,7 @@ class DecideSuspensionBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"approve": True}]})
 
-    approve: bool
+    approve: StrictBool
     reason: Note = ""
 
 
@@ -354,7 +407,7 @@ class LinkBody(Body):
 class WatchBody(Body):
     """领导关注."""
 
-    watching: bool = True
+    watching: StrictBool = True
 
 
 class InstructBody(Body):
@@ -364,7 +417,7 @@ class InstructBody(Body):
 
     text: Text
     department: Code | None = None
-    answer_required: Annotated[bool, Field(description="签发督办单,部门负责人须答复")] = False
+    answer_required: Annotated[StrictBool, Field(description="签发督办单,部门负责人须答复")] = False
 
 
 class AnswerOrderBody(DepartmentBody):
@@ -373,7 +426,7 @@ class AnswerOrderBody(DepartmentBody):
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "已派人到场,今日拆除。"}]})
 
     text: Text
-    number: Annotated[int | None, Field(ge=1)] = None
+    number: Annotated[StrictInt | None, Field(ge=1)] = None
 
 
 class ReopenBody(Body):
@@ -407,10 +460,10 @@ class DecideAppealBody(DepartmentBody):
         }
     )
 
-    uphold: bool
+    uphold: StrictBool
     reason: Text
     grade: Annotated[Grade | None, Field(description="更正后的评价等次")] = None
-    solved: bool | None = None
+    solved: StrictBool | None = None
 
 
 class AdoptionBody(Body):
@@ -428,7 +481,7 @@ class AdoptionBody(Body):
 class ReadBody(Body):
     """Notices that have been read."""
 
-    ids: Annotated[list[RowId], Field(min_length=1, max_length=200)]
+    ids: Annotated[list[Annotated[RowId, Strict()]], Field(min_length=1, max_length=200)]
 
 
 BODIES: dict[Act, type[Body]] = {

@@ -4,13 +4,16 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx2
 import typer
@@ -28,7 +31,7 @@ from starter.audit_cli import audit_app
 from starter.bodies import BODIES
 from starter.figures_cli import figures_app
 from starter.key_commands import key_app
-from starter.local import DEFAULT_DATA
+from starter.local import DEFAULT_DATA, is_missing
 from starter.local import open_store as _store
 from starter.local import use_data as _use_data
 
@@ -96,11 +99,42 @@ def _explained(error: Exception) -> int:
         err.print("[red]无法连接数据库:请检查 SHAODAO_DATABASE_URL 和数据库服务。[/red]")
         err.print(str(error), markup=False)
         return 1
+    if isinstance(error, OSError):
+        err.print(_of_files(error), style="red", markup=False, soft_wrap=True)
+        return 1
+    if isinstance(error, UnicodeDecodeError):
+        err.print("[red]文件不是 UTF-8 文本,请转换编码后重试。[/red]")
+        return 1
     err.print_exception()
     return 1
 
 
+def _of_files(error: OSError) -> str:
+    if error.filename is None:
+        return f"系统拒绝了这一操作:{error}"
+    why = next((told for kind, told in _FILE_ERRORS.items() if isinstance(error, kind)), "无法读写")
+    return f"{error.filename}:{why}。"
+
+
+_FILE_ERRORS: dict[type[OSError], str] = {
+    FileNotFoundError: "找不到该文件或目录",
+    FileExistsError: "已有同名文件,此处应为目录",
+    NotADirectoryError: "不是目录",
+    IsADirectoryError: "是目录,此处应为文件",
+    PermissionError: "没有读写权限",
+}
+
+
 # --- serving -----------------------------------------------------------------------------------------------
+
+
+def _require_port(port: int) -> int:
+    if port not in range(_PORTS):
+        raise typer.BadParameter(f"端口应在 0 到 {_PORTS - 1} 之间:{port}")
+    return port
+
+
+_PORTS = 2**16
 
 
 @app.command()
@@ -108,9 +142,9 @@ def up(
     data: Annotated[Path, typer.Option(help="数据目录,重启后保留。")] = DEFAULT_DATA,
     districts: Annotated[Path, typer.Option(help="区(市)数据目录。")] = DEFAULT_DISTRICTS,
     host: Annotated[str, typer.Option(help="监听地址。")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="HTTP 端口。")] = 8030,
-    temporal_port: Annotated[int, typer.Option(help="Temporal 端口。")] = 7233,
-    temporal_ui_port: Annotated[int, typer.Option(help="Temporal 界面端口。")] = 8233,
+    port: Annotated[int, typer.Option(help="HTTP 端口。", callback=_require_port)] = 8030,
+    temporal_port: Annotated[int, typer.Option(help="Temporal 端口。", callback=_require_port)] = 7233,
+    temporal_ui_port: Annotated[int, typer.Option(help="Temporal 界面端口。", callback=_require_port)] = 8233,
     sync: Annotated[str, typer.Option(help="normal 较快;full 断电也不丢最后一刻。")] = "normal",
 ) -> None:
     """在一个进程树内启动全部服务(Temporal、工作进程、接口);Ctrl-C 结束。"""
@@ -265,6 +299,11 @@ def token(
     """为人员签发访问令牌。"""
     from starter.identity import issue
 
+    if is_missing(data):
+        err.print(
+            f"找不到数据目录 {data}:请用 --data 指定 shaodao up 的数据目录。", style="red", markup=False
+        )
+        raise typer.Exit(1)
     _use_data(data)
 
     async def known() -> bool:
@@ -285,6 +324,9 @@ def district_check(folder: Annotated[Path, typer.Argument(help="区(市)数据�
     """检查区(市)数据,一次列出全部问题。"""
     from adapters.district import DistrictInvalid, read_district
 
+    if folder.is_file():
+        err.print(f"{folder} 是文件,请指定区(市)数据目录。", style="red", markup=False)
+        raise typer.Exit(1)
     try:
         district = read_district(folder)
     except DistrictInvalid as invalid:
@@ -366,30 +408,51 @@ def district_apply(
 def _request(
     url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None
 ) -> Any:
-    """Send one request with the token of the environment; print a problem in Chinese and leave on a refusal."""
+    """Return what is answered to one request; see `_send`."""
+    return _send(url, method, path, body=body, query=query)[1]
+
+
+def _send(
+    url: str, method: str, path: str, *, body: object = None, query: dict[str, Any] | None = None
+) -> tuple[int, Any]:
+    """Send one request with the token of the environment, and return the answer's status and content.
+
+    Print a problem in Chinese and leave on a refusal.
+    """
     bearer = os.environ.get("SHAODAO_TOKEN")
     if not bearer:
         err.print("[red]请先设置访问令牌:export SHAODAO_TOKEN=$(shaodao token 人员编号)[/red]")
         raise typer.Exit(2)
+    if re.fullmatch(r"[\x21-\x7e]+", bearer) is None:
+        err.print("[red]SHAODAO_TOKEN 不是访问令牌,请重新取得:shaodao token 人员编号[/red]")
+        raise typer.Exit(2)
     try:
         response = httpx2.request(
             method,
-            f"{url}/api/v1{path}",
+            f"{url}/api/v1{quote(path)}",
             json=body,
             params={key: value for key, value in (query or {}).items() if value is not None},
             headers={"Authorization": f"Bearer {bearer}"},
             timeout=30,
         )
-    except httpx2.HTTPError:
+    except (httpx2.HTTPError, httpx2.InvalidURL):
         err.print(f"[red]无法连接 {url},请确认服务已启动(shaodao up),或用 --url 指定地址。[/red]")
         raise typer.Exit(1) from None
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    told = isinstance(content, dict) and {"code", "detail"} <= content.keys()
+    if content is None or (response.is_error and not told):
+        err.print(f"{url} 的答复不是哨到接口的,请核对 --url 或 SHAODAO_URL。", style="red", markup=False)
+        raise typer.Exit(1)
     if response.is_error:
-        problem = response.json()
+        problem = content
         err.print(f"[red]{problem['detail']}[/red](代码:{problem['code']})")
         for each in problem.get("errors", []):
             err.print(f"  {each.get('field', '')}:{each.get('detail', '')}")
         raise typer.Exit(1)
-    return response.json()
+    return response.status_code, content
 
 
 @case_app.command("list")
@@ -453,8 +516,9 @@ def _add_act(act: Act) -> None:
         url: Url = LOCAL,
     ) -> None:
         body = dict(_field(each) for each in fields or [])
-        case = _request(url, "POST", f"/cases/{case_id}/{path}", body=body)
-        out.print(f"已办理。案件 {case['case_id']} 当前:{case['stage_label']}")
+        status, case = _send(url, "POST", f"/cases/{case_id}/{path}", body=body)
+        told = "已接收,待办理流程恢复后自动执行" if status == HTTPStatus.ACCEPTED else "已办理"
+        out.print(f"{told}。案件 {case['case_id']} 当前:{case['stage_label']}")
 
 
 for each_act in BODIES:

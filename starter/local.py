@@ -30,6 +30,11 @@ def remove_addresses(data: Path) -> None:
     (data / _ADDRESSES).unlink(missing_ok=True)
 
 
+def is_missing(data: Path) -> bool:
+    """Whether there is no such folder, nor another installation named by the environment."""
+    return not data.is_dir() and not _OTHER_INSTALLATION & os.environ.keys()
+
+
 def use_data(data: Path) -> None:
     """Take database, secret, keys and addresses from an embedded stack's folder, unless the environment names others.
 

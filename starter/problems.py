@@ -1,5 +1,6 @@
 """Refusals as the world reads them: RFC 9457 problem details, with a stable code and a Chinese sentence."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from adapters.store import StoreUnavailable
+from domain import words
 from domain.errors import ArchiveConflict, DomainError, Forbidden, Invalid, LedgerConflict, Refused
 from starter.case_client import TemporalUnavailable
 
@@ -155,7 +157,7 @@ _FIELD_CODES = {
     "timezone_aware": ("malformed_time", "时间须带时区,例如 2026-03-04T09:00:00+08:00"),
     "enum": ("unknown_value", "取值不在允许范围内"),
     "literal_error": ("unknown_value", "取值不在允许范围内"),
-    "string_too_short": ("invalid_field", "不能为空或过短"),
+    "string_too_short": ("invalid_field", "内容过短"),
     "string_too_long": ("invalid_field", "内容过长"),
     "too_short": ("invalid_field", "数量过少"),
     "too_long": ("invalid_field", "数量过多"),
@@ -170,7 +172,8 @@ _FIELD_CODES = {
     "list_type": ("invalid_field", "应为数组"),
     "tuple_type": ("invalid_field", "应为数组"),
     "string_pattern_mismatch": ("invalid_field", "格式有误"),
-    "control_character": ("invalid_field", "不能含有控制字符"),
+    "control_character": ("invalid_field", "不能含有控制字符或不可见的格式字符"),
+    "blank": ("invalid_field", "不能只有空白或不可见的字符,请填写内容"),
     "string_unicode": ("invalid_field", "含有无效的字符"),
     "finite_number": ("invalid_field", "应为数字"),
     "decimal_parsing": ("invalid_field", "应为数字"),
@@ -183,6 +186,7 @@ _FIELD_CODES = {
     "one_unit": ("invalid_field", '须恰有一个时间单位,例如 {"working_days": 2}'),
     "less_than_equal": ("invalid_field", "数值过大"),
 }
+_EMPTY = ("invalid_field", "不能为空,请填写")
 _TIME = ("malformed_time", "时间格式有误,应为 ISO 8601 带时区,例如 2026-03-04T09:00:00+08:00")
 _FAR_TIME = ("malformed_time", "时间的年份不合理")
 _DATE = ("malformed_time", "日期格式有误,应为 2026-03-04")
@@ -203,19 +207,122 @@ def _of_validation(error: RequestValidationError) -> Problem:
     if any(each["type"] == "json_invalid" for each in found):
         return Problem(400, *_MALFORMED)
     errors = [_of_field(each) for each in found]
-    told = ";".join(f"{each['field']}:{each['detail']}" for each in errors[:5])
+    told = ";".join(f"{_named(each['field'])}:{each['detail']}" for each in errors[:5])
     return Problem(422, errors[0]["code"], f"请求内容有误。{told}", errors=errors)
+
+
+def _named(field: str) -> str:
+    """Return the field with its Chinese name before it, where it has one."""
+    label = _FIELDS.get(next((part for part in reversed(field.split(".")) if not part.isdecimal()), ""))
+    return f"{label}({field})" if label else field
+
+
+_FIELDS = {
+    "about": "申诉事由",
+    "action": "处置评分",
+    "add": "延长时间",
+    "address": "地点",
+    "answer_required": "督办单须答复",
+    "approve": "是否同意",
+    "arrived_at": "报到时间",
+    "attachments": "附件",
+    "basis": "异议依据",
+    "body": "请求体",
+    "called_before": "吹哨时间早于",
+    "called_from": "吹哨时间不早于",
+    "caller_office": "交办部门",
+    "category": "类别",
+    "comment": "评语",
+    "contact": "联系人",
+    "cooperating": "配合单位",
+    "days": "日数",
+    "department": "部门",
+    "departments": "部门",
+    "description": "内容",
+    "direction": "方向",
+    "district": "区(市)",
+    "evidence": "佐证材料",
+    "follow_up_on": "后续跟踪日期",
+    "grade": "评价等次",
+    "hours": "小时数",
+    "id": "编号",
+    "ids": "通知编号",
+    "item_code": "事项编号",
+    "justified": "是否确属紧急",
+    "kind": "种类",
+    "latitude": "纬度",
+    "lead": "牵头单位",
+    "limit_class": "时限类别",
+    "location": "位置",
+    "longitude": "经度",
+    "minutes": "分钟数",
+    "name": "名称",
+    "note": "备注",
+    "number": "督办单序号",
+    "officers": "报到人员",
+    "other": "另一案件",
+    "owner": "接办单位",
+    "phone": "电话",
+    "proposed": "建议承办单位",
+    "reason": "理由",
+    "requested_check_in_at": "要求报到时间",
+    "response": "响应评分",
+    "result": "结果",
+    "scope": "范围",
+    "self_handled": "镇街自行办理",
+    "settles": "后续跟踪序号",
+    "sha256": "文件摘要",
+    "size": "文件大小",
+    "solved": "是否解决",
+    "stage": "阶段",
+    "text": "文字",
+    "title": "标题",
+    "to": "转办单位",
+    "township": "镇街",
+    "until": "截止时间",
+    "uphold": "是否支持",
+    "urgency": "紧急程度",
+    "watching": "是否关注",
+    "working_days": "工作日数",
+    "working_hours": "工作小时数",
+    "working_minutes": "工作分钟数",
+}
 
 
 def _allowed(found: Mapping[str, Any]) -> str:
     """Return what would have been right, where the check knows it."""
     known = found.get("ctx", {})
     if "expected" in known:
-        return f",应为:{str(known['expected']).replace(' or ', '、').replace(', ', '、')}"
+        return f",应为:{_with_labels(str(known['expected']))}"
     bounds = [f"{word} {known[name]}" for name, word in _BOUNDS.items() if name in known]
     return f"({'、'.join(bounds)})" if bounds else ""
 
 
+def _with_labels(expected: str) -> str:
+    """Return the values that are allowed, each with what people call it."""
+    values = re.findall(r"'([^']*)'", expected)
+    labels = next((table for table in _LABELS if set(values) <= table.keys()), {})
+    return (
+        "、".join(f"{value}({labels[value]})" if value in labels else value for value in values) or expected
+    )
+
+
+_LABELS: tuple[dict[str, str], ...] = tuple(
+    {str(value): label for value, label in table.items()}
+    for table in (
+        words.STAGES,
+        words.DIRECTIONS,
+        words.CATEGORIES,
+        words.URGENCIES,
+        words.LIMIT_CLASSES,
+        words.BASES,
+        words.APPEALS,
+        words.LINKS,
+        words.SCOPES,
+        words.GRADES,
+        words.ACTIONS,
+    )
+)
 _BOUNDS = {
     "ge": "最小",
     "gt": "须大于",
@@ -235,6 +342,8 @@ def _of_field(found: Mapping[str, Any]) -> dict[str, str]:
         code, detail = _TIME
     elif kind.startswith("date_"):
         code, detail = _DATE
+    elif kind == "string_too_short" and found.get("ctx", {}).get("min_length") == 1:
+        code, detail = _EMPTY
     else:
         code, detail = _FIELD_CODES.get(kind, ("invalid_field", "内容有误"))
         detail += _allowed(found)

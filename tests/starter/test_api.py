@@ -185,6 +185,7 @@ async def test_the_callers_contact_is_in_no_history_and_in_no_ledger(house: Hous
     [
         ({"item_code": "nothing"}, "unknown_item"),
         ({"departments": ["nobody"]}, "unknown_department"),
+        ({"departments": ["police", "police"]}, "department_twice"),
         ({"township": "nowhere"}, "unknown_township"),
         ({"township": "ecology"}, "unknown_township"),
         ({"district": "nowhere"}, "unknown_district"),

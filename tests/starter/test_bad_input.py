@@ -1,6 +1,7 @@
 """Whatever is sent, the answer is a problem of the sender's and never a fault of ours, on either database."""
 
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -12,7 +13,9 @@ from starlette.routing import Mount
 from structlog.testing import capture_logs
 
 from adapters.logs import without_words
+from starter import problems
 from starter.api import PUBLIC, create_api, identify
+from starter.bodies import BODIES
 from starter.codec_routes import identify_for_codec
 from starter.limits import BodyLimit, RequestLog
 from tests.starter.conftest import CALL, House
@@ -71,6 +74,87 @@ async def test_values_that_no_database_or_calendar_could_take_are_refused(
 ) -> None:
     assert problem(await post(either_house, "/cases", sent(**changes)), 422) == code
     assert (await either_house.get("leader", "/cases")).json()["items"] == []
+
+
+OF_ANOTHER_TYPE: tuple[tuple[str, str, Any, str], ...] = (
+    ("rate", "solved", "yes", "是否解决(solved):应为 true 或 false"),
+    ("rate", "solved", 1, "是否解决(solved):应为 true 或 false"),
+    ("rate", "response", "3", "响应评分(response):应为整数"),
+    ("rate", "action", True, "处置评分(action):应为整数"),
+    ("rate", "result", 5.0, "结果(result):应为整数"),
+    ("decide-suspension", "approve", "true", "是否同意(approve):应为 true 或 false"),
+    ("extend", "add", {"days": "2"}, "日数(add.days):应为整数"),
+    ("suspend", "until", 20261201, "截止时间(until):时间格式有误"),
+    ("suspend", "until", "1900000000", "截止时间(until):时间格式有误"),
+    ("suspend", "until", "2027-02-20", "截止时间(until):时间须带时区"),
+    ("action", "follow_up_on", "2027-02-20T00:00:00+08:00", "后续跟踪日期(follow_up_on):日期格式有误"),
+    ("action", "follow_up_on", 1900000000, "后续跟踪日期(follow_up_on):日期格式有误"),
+    (
+        "action",
+        "attachments",
+        [{"name": "a", "sha256": "0" * 64, "size": "12"}],
+        "文件大小(attachments.0.size):应为整数",
+    ),
+)
+
+
+async def test_a_value_of_another_type_than_is_asked_is_refused_and_its_field_named(house: House) -> None:
+    for act, field, value, told in OF_ANOTHER_TYPE:
+        response = await house.post("ecology-officer", f"/cases/x/{act}", {field: value})
+        assert problem(response, 422) in {"missing_field", "invalid_field", "malformed_time"}
+        wrong = [each["field"] for each in response.json()["errors"] if each["code"] != "missing_field"]
+        assert (wrong, told in response.json()["detail"]) == ([re.findall(r"\((.*?)\)", told)[0]], True), told
+
+
+async def test_an_empty_text_and_a_value_that_is_none_of_those_allowed_are_told_in_chinese(
+    house: House,
+) -> None:
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"title": " "}, "标题(title):不能为空,请填写"),
+        ({"location": {"address": ""}}, "地点(location.address):不能为空,请填写"),
+        ({"urgency": "x"}, "紧急程度(urgency):取值不在允许范围内,应为:routine(一般)、urgent(紧急)"),
+        ({"direction": "x"}, "方向(direction):取值不在允许范围内,应为:up(镇街吹哨)、down(部门交办)"),
+        ({"category": 1}, "应为:livelihood(民生)、enforcement(执法)、development(发展)"),
+    )
+    for changes, told in refused:
+        response = await post(house, "/cases", sent(**changes))
+        assert problem(response, 422) in {"invalid_field", "unknown_value"}
+        assert response.json()["detail"].endswith(told), response.json()["detail"]
+
+
+def test_every_value_of_a_body_that_is_one_of_several_has_a_chinese_name() -> None:
+    for act, body in BODIES.items():
+        for name, field in body.model_json_schema().get("$defs", {}).items():
+            values = field.get("enum", ())
+            told = problems._with_labels("、".join(f"'{value}'" for value in values))
+            assert all(f"{value}(" in told for value in values), (act, name)
+
+
+async def test_a_call_with_a_time_in_seconds_is_refused(house: House) -> None:
+    for seconds in (1900000000, "1900000000", 1900000000.5, True):
+        response = await post(house, "/cases", sent(requested_check_in_at=seconds))
+        assert problem(response, 422) == "malformed_time"
+        assert "要求报到时间(requested_check_in_at)" in response.json()["detail"]
+
+
+async def test_texts_that_nobody_sees_are_blank_and_signs_that_turn_a_text_about_are_refused(
+    house: House,
+) -> None:
+    for blank in ("\u200b", "\u200b \u2060", "\u200d", "\u3164", "\ufe0f", "\u202e"):
+        response = await post(house, "/cases", sent(title=blank))
+        assert problem(response, 422) == "invalid_field"
+        assert "标题(title):不能只有空白" in response.json()["detail"], ascii(blank)
+    for hidden in ("违法\u202e排污", "\u200b排污", "\ufeff排污", "排\u00ad污", "排\x7f污", "排\x85污"):
+        for changes in ({"title": hidden}, {"location": {"address": hidden}}, {"contact": {"name": hidden}}):
+            response = await post(house, "/cases", sent(**changes))
+            assert problem(response, 422) == "invalid_field"
+            assert "不可见的格式字符" in response.json()["detail"], ascii(hidden)
+
+
+async def test_joiners_within_a_text_are_kept(house: House) -> None:
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467一家"
+    case_id = await house.call(title=family)
+    assert (await house.get("town-officer", f"/cases/{case_id}")).json()["title"] == family
 
 
 async def test_lines_and_tabs_in_a_description_are_kept(house: House) -> None:

@@ -1,0 +1,117 @@
+"""What the command line says of answers and of mistakes: Chinese, a status for scripts, and never a traceback."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@contextmanager
+def answering(status: int, content: str) -> Iterator[tuple[str, list[str]]]:
+    """Give a server that answers everything so, and the addresses that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def shaodao(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run the command line in a folder; return its exit status and what it said."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SHAODAO_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "starter.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**ours, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "SHAODAO_TOKEN": "x", **environment},
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_act_that_was_only_kept_is_not_said_to_be_done(tmp_path: Path) -> None:
+    for code, told in ((200, "已办理。"), (202, "已接收,待办理流程恢复后自动执行。")):
+        with answering(code, '{"case_id": "x", "stage_label": "待派单"}') as (url, _):
+            status, said = shaodao(tmp_path, "case", "dispatch", "x", SHAODAO_URL=url)
+        assert (status, said.strip()) == (0, f"{told}案件 x 当前:待派单")
+
+
+def test_mistakes_with_ports_files_and_folders_are_told_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    mistakes = (
+        (("up", "--port", "99999"), 2, "端口应在 0 到 65535 之间:99999"),
+        (("up", "--data", str(file)), 1, f"{file}:已有同名文件,此处应为目录。"),
+        (("up", "--data", str(file / "within")), 1, "不是目录。"),
+        (("district", "check", str(file)), 1, f"{file} 是文件,请指定区(市)数据目录。"),
+        (("token", "X", "--data", str(tmp_path / "none")), 1, f"找不到数据目录 {tmp_path / 'none'}"),
+    )
+    for arguments, expected, told in mistakes:
+        status, said = shaodao(tmp_path, *arguments)
+        assert (status, told in said, "Traceback" in said) == (expected, True, False), said
+
+
+def test_what_is_written_to_a_folder_that_is_a_file_is_told_in_a_line(tmp_path: Path) -> None:
+    file, key, database = tmp_path / "file", tmp_path / "key", f"sqlite:///{tmp_path / 'shaodao.db'}"
+    file.write_text("x")
+    ours = {"SHAODAO_DATABASE_URL": database, "SHAODAO_SECRET": "x" * 40, "SHAODAO_AUDIT_KEY": str(key)}
+    assert shaodao(tmp_path, "audit", "key", "--new", str(key), **ours)[0] == 0
+    assert shaodao(tmp_path, "migrate", **ours)[0] == 0
+    loaded = shaodao(tmp_path, "district", "load", str(ROOT / "districts" / "yicheng"), **ours)
+    assert loaded[0] == 0, loaded[1]
+    shown = '{"manifest": {"x": 1}, "ledger": [], "runs": []}'
+    with answering(200, shown) as (url, _):
+        for arguments in (
+            ("audit", "export", "x", "--out", str(file)),
+            ("audit", "anchor", "--out", str(file)),
+            ("archive", "show", "x", "--save", str(file)),
+        ):
+            status, said = shaodao(tmp_path, *arguments, **ours, SHAODAO_URL=url)
+            assert (status, str(file) in said, "目录" in said, "Traceback" in said) == (
+                1,
+                True,
+                True,
+                False,
+            ), said
+
+
+def test_another_server_and_a_token_that_is_none_are_told_in_a_line(tmp_path: Path) -> None:
+    for code, content in ((404, '{"error": "not found"}'), (404, "<html>"), (200, "<html>"), (500, "[]")):
+        with answering(code, content) as (url, _):
+            status, said = shaodao(tmp_path, "ops", "stuck", SHAODAO_URL=url)
+        assert (status, said.strip()) == (1, f"{url} 的答复不是哨到接口的,请核对 --url 或 SHAODAO_URL。")
+    status, said = shaodao(tmp_path, "ops", "stuck", SHAODAO_TOKEN="é 中")
+    assert (status, "SHAODAO_TOKEN 不是访问令牌" in said) == (2, True), said
+
+
+def test_an_id_is_asked_for_as_it_was_typed(tmp_path: Path) -> None:
+    refusal = '{"code": "case_not_found", "detail": "没有该案件。"}'
+    with answering(404, refusal) as (url, asked):
+        status, said = shaodao(tmp_path, "case", "show", "ID?x=1#", SHAODAO_URL=url)
+    assert (status, asked) == (1, ["/api/v1/cases/ID%3Fx%3D1%23"]), said
