@@ -70,9 +70,6 @@ class CaseClient:
         A start that carries a case begins one more run of it, unless one runs already: only who knows that the rules
         let an ended case go on, or that the run of an open one is gone, asks for that.
 
-        A start that carries a case which had ended begins one more run of it, unless one runs already: only who
-        knows that the rules let the case go on asks for that.
-
         Raises:
             TemporalUnavailable: try again later.
         """

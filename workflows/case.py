@@ -126,6 +126,8 @@ class Case:
         self._due: _Due | None = None
         self._decided: _Decided | None = None
         self._shown = names.values_of(self._state, self._terms, self._state.acted_at)
+        self._is_ending = False
+        self._is_taken_up = False
         self._is_looked_at = True  # not while an auditor runs the case over its history
 
     @workflow.run
@@ -150,10 +152,14 @@ class Case:
                     self._catching_up = asyncio.create_task(self._catch_up())
                 if self._may_continue_as_new():
                     self._continue_as_new()
+            self._is_ending = True
             await self._see_ledger_whole()
             # What stood in the ledger, or an act while that was away, may have taken the case up again.
-            if self._state.is_settled or not workflow.patched("taken-up-while-behind"):
+            if self._state.is_settled:
                 return self._state.stage.value
+            if not self._is_taken_up and not workflow.patched("taken-up-while-behind"):
+                return self._state.stage.value
+            self._is_ending = self._is_taken_up = False
 
     # --- acts ----------------------------------------------------------------------------------------------
 
@@ -232,6 +238,10 @@ class Case:
         if isinstance(command, AdoptTerms):
             self._terms = _with_known_calendar(terms_after(self._last, self._terms))
         self._apply_overdue()  # an act may let a clock run on whose limit has passed already
+        if self._is_ending and not self._state.is_settled:
+            # Asked here and not once the ledger is whole: a query at that moment makes the SDK end the task early,
+            # and a patch that is first asked for after a local activity then stands where no replay asks for it.
+            self._is_taken_up = workflow.patched("taken-up-by-an-act")
         act = _Act(command=command, receipt=_receipt(command, self._last, self._state))
         self._in_hand.append(act)
         self._keep(command.key, act.receipt)

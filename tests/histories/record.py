@@ -312,6 +312,22 @@ async def reopened(cases: Cases) -> str:
     return await recorded(case)
 
 
+async def reopened_while_ledger_away(cases: Cases) -> str:
+    """Closed while the database is away, and reopened before the ledger has caught up."""
+    case = await called(cases)
+    await case.dispatch(ECOLOGY)
+    await case.each("sign", "check_in", "confirm", "action", "done", departments=(ECOLOGY,))
+    cases.ledger.away = True
+    await case.each("rate", departments=(ECOLOGY,))
+    await case.do(Reopen(by=TOWN_OFFICER, reason="违建复建"))
+    cases.ledger.away = False
+    while "reopened" not in case.kinds():
+        await asyncio.sleep(0.05)
+    await case.each("action", "done", "rate", departments=(ECOLOGY,))
+    await case.handle.result()
+    return await recorded(case)
+
+
 async def appealed(cases: Cases) -> str:
     """The second run of a case: an appeal that two reviewers uphold."""
     case = await called(cases)
@@ -433,6 +449,7 @@ PATHS = (
     extended_and_suspended,
     follow_up_after_closing,
     reopened,
+    reopened_while_ledger_away,
     appealed,
     downward,
     terms_adopted,

@@ -16,7 +16,7 @@ from starter.rehearsal import Unrehearsable
 from starter.replay import rehearsed, replay
 
 HISTORIES = sorted(Path(__file__).parent.glob("*.json"))
-BY_THE_SDK_ALONE = {"adopted", "ledger_away"}
+BY_THE_SDK_ALONE = {"adopted", "ledger_away", "reopened_while_ledger_away"}
 """The ledger was away: ordinary activities, which no rehearsal knows."""
 
 Events = list[dict[str, Any]]
