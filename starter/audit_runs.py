@@ -19,6 +19,7 @@ from temporalio.client import Client
 from adapters import anchors as published
 from adapters.archive import open_archive
 from adapters.bundle import BundleInvalid, open_bundle
+from adapters.database import StoreUnavailable
 from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
 from adapters.store import Store
@@ -31,7 +32,16 @@ from domain.errors import DomainError
 from domain.journal import LABELS as JOURNAL_LABELS
 from domain.ports import Archive
 from domain.roll import Scope
-from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
+from domain.verify import (
+    CHECKS,
+    Check,
+    DigestName,
+    Finding,
+    Verdict,
+    not_checked,
+    read_chain,
+    status_of,
+)
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.local import use_data
@@ -149,7 +159,12 @@ async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[Ca
             district=wanted.district, called_from=wanted.called_from, called_before=wanted.called_before
         )
         folder = anchor_files or Settings().anchor_dir
-        roll = await call_roll(store, client, _archive(), folder, scope)
+        try:
+            roll = await call_roll(store, client, _archive(), folder, scope)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            return case_ids, (_not_judged(error, Check.CASES, "全部案件"),)
         overlooked = sorted(set(roll.known) - set(case_ids))  # their rows say that they are of another time
         return [*case_ids, *overlooked], roll.verdicts
 
@@ -278,8 +293,27 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
         codes = await store.district_codes() | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
-            statuses.append(_print([await judge_anchors(store, code, files.get(code), keys)]))
+            statuses.append(_print([await _anchors_of(store, code, files.get(code), keys)]))
     return worst(statuses or [2])
+
+
+async def _anchors_of(
+    store: Store,
+    code: str,
+    files: Sequence[anchoring.StoredAnchor] | None,
+    keys: Mapping[str, PublicKey],
+) -> Verdict:
+    """Judge, and let an error that nobody thought of end the judgement of this district alone."""
+    try:
+        return await judge_anchors(store, code, files, keys)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        return _not_judged(error, Check.ANCHORS, "本区(市)的锚定")
+
+
+def _not_judged(error: Exception, check: Check, what: str) -> Verdict:
+    return Verdict(check=check, findings=(not_checked(error, check, check.value, what),))
 
 
 def _published(
@@ -311,7 +345,13 @@ async def verify_journals(district: str | None) -> int:
         codes = await store.district_codes() | await store.journaled_districts()
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
-            statuses.append(_print(await judge_journals(store, code)))
+            try:
+                judged = await judge_journals(store, code)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                judged = [_not_judged(error, Check.INTAKE, "本区(市)的日志链")]
+            statuses.append(_print(judged))
     if not statuses:
         _say("没有任何区(市)与日志可核验。")
     return worst(statuses or [2])
