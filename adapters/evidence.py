@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Connection, Insert, Select, exists, select
+from sqlalchemy import Connection, Insert, Select, case, exists, select, true
 from sqlalchemy.orm import aliased
 
 from adapters.database import Database
@@ -27,6 +27,7 @@ from adapters.tables import (
     TimelineRow,
     WatchRow,
 )
+from adapters.terms import NAMES_A_USER
 from domain.case import CaseId
 from domain.district import District, Terms
 from domain.errors import DomainError
@@ -221,7 +222,8 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
             IntakeRow.terms_id,
             TermsRow.document,
             TermsRow.district.label("terms_district"),
-            exists().where(DistrictRow.code == TermsRow.district).label("is_of_district"),
+            # The branches are tried in turn: that of the calls only where the others say nothing.
+            case((TermsRow.district == IntakeRow.district, true()), else_=NAMES_A_USER).label("is_shared"),
             TermsRow.policy_version,
             TermsRow.calendar_version,
         )
@@ -249,8 +251,8 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
         terms=taken["document"] or "" if taken else "",
         terms_id=taken["terms_id"] if taken else "",
         terms_columns={
-            # Districts under the very same terms share the row, and it names the one that was loaded first.
-            "district": taken["district"] if taken["is_of_district"] else taken["terms_district"],
+            # Districts under the very same terms share the row, and it names one of them.
+            "district": taken["district"] if taken["is_shared"] else taken["terms_district"],
             "policy_version": taken["policy_version"],
             "calendar_version": taken["calendar_version"],
         }

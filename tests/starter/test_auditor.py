@@ -281,6 +281,34 @@ async def test_terms_that_are_gone_or_no_longer_what_their_row_says_are_named(ho
     assert (status_of(judged), found(judged)) == (1, {("terms_missing", "terms", "", "id")})
 
 
+async def test_terms_may_name_another_district_only_where_it_has_the_very_same(store: Store) -> None:
+    async def said() -> set[tuple[str, str, str, str]]:
+        ((_, judged),) = await verify_cases(store, None, [case_id])
+        return {each for each in found(judged) if each[1] == "terms"}
+
+    at = datetime.now(UTC)
+    other = district("other").model_copy(update={"organisations": district().organisations[:1]})
+    await store.load_district(district(), at)
+    play = straight()
+    play.terms = district().terms()
+    await taken(store, play)
+    case_id = CaseId(play.state.case_id)
+    await store.load_district(other, at)
+    assert other.terms() != district().terms()
+    assert await said() == set()
+    await tamper(store, "UPDATE terms SET district = 'other'")
+    assert await said() == {("terms_changed", "terms", "", "district")}
+
+    await store.load_district(district("other"), at)  # now it has the same, and the row is shared
+    await tamper(store, "UPDATE terms SET district = 'other'")
+    assert await said() == set()
+    await store.load_district(other, at)  # it has moved on and leaves the row to who uses it
+    assert await said() == set()
+    async with store._database.read() as connection:
+        names = (await connection.execute(select(TermsRow.district))).scalars()
+        assert sorted(names) == ["other", "sample"]
+
+
 async def test_a_link_that_cannot_be_read_is_named_and_the_others_are_judged(house: House) -> None:
     await house.call()
     await house.call()
