@@ -1,6 +1,7 @@
 """Verdicts on cases of which Temporal has forgotten something: the archive has it, and is held against its digests."""
 
 import gzip
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,25 @@ async def test_a_run_that_the_manifest_names_and_the_archive_has_no_more_is_dama
     assert [each.code for each in verdict.findings] == ["archive_damaged", "history_missing"]
     assert verdict.findings[0].row.endswith(f"{case_id}/runs/{path.name}")
     assert verdict.status == 1
+
+
+async def test_a_case_whose_whole_folder_is_gone_from_the_archive_lacks_what_the_register_promised(
+    keeping: Keeping,
+) -> None:
+    case_id, house = await forgotten(keeping), keeping.house
+    (version,) = await house.store.archived(case_id)
+    (run_file,) = run_files(keeping)
+    shutil.rmtree(Path(keeping.url.removeprefix("file://")) / "cases" / case_id)
+    verdict = history(await judged(keeping, case_id))
+    assert verdict.status == 1
+    assert {(each.code, each.row) for each in verdict.findings if each.proven} == {
+        ("archive_damaged", version.manifest.name),
+        ("archive_damaged", f"cases/{case_id}/runs/{run_file.name}"),
+    }
+    assert [each.code for each in verdict.findings if not each.proven] == ["history_missing"]
+    house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+    checked = (await house.get("auditor", f"/cases/{case_id}/archive", check=True)).json()
+    assert f"{version.manifest.name}。" in checked["problem"]
 
 
 async def test_a_row_of_the_register_that_cannot_be_read_is_named_and_the_run_read_all_the_same(
