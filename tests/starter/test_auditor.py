@@ -454,6 +454,42 @@ async def test_the_ledger_and_the_anchors_refuse_change(store: Store) -> None:
                 await connection.execute(text(statement))
 
 
+async def test_no_row_of_an_append_only_table_is_replaced_by_an_insert(store: Store) -> None:
+    """PostgreSQL has no inserts that replace: what it has instead is an update."""
+    await taken(store, straight())
+    await store.journal(operation("begun"))
+    await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
+    line = {
+        "person": "auditor",
+        "district": "sample",
+        "namespace": "",
+        "workflows": "",
+        "keys": "",
+        "digest": "",
+    }
+    async with store._database.write() as connection:
+        decoding = insert(Table.metadata.tables["decodings"])
+        await connection.execute(decoding.values(**line, at=datetime.now(UTC), payloads=1))
+    for table in ("ledger", "operations", "decodings", "anchors", "journals"):
+        keys = [column.name for column in Table.metadata.tables[table].primary_key]
+        statement = f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"  # noqa: S608 - a test's own names
+        if not store._database.is_sqlite:
+            statement = (
+                f"INSERT INTO {table} SELECT * FROM {table} "  # noqa: S608 - the same
+                f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {keys[0]} = excluded.{keys[0]}"
+            )
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with store._database.write() as connection:
+                await connection.execute(text(statement))
+    if store._database.is_sqlite:
+        other = (
+            "'intake', 'elsewhere', 1, key, at, digest, previous, hash FROM journals WHERE journal = 'intake'"
+        )
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with store._database.write() as connection:
+                await connection.execute(text(f"INSERT OR REPLACE INTO journals SELECT {other}"))
+
+
 async def taken(store: Store, play: Kept) -> None:
     start = CaseStart(opened=play.entries[0], terms=play.terms)
     intake = Intake(start=start, contact=Contact(), key="", body_digest="")
