@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from itertools import repeat
 from pathlib import Path
@@ -285,6 +285,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
     """Hold the present ledgers against all anchors, print, and return the exit status."""
     keys = {pinned.id: pinned} if pinned else _own_key()
     files, wrong = _published(folder, district)
+    unnamed = folder is None and wrong is None
     statuses = []
     if wrong is not None:
         _say("已发布的锚定文件")
@@ -293,7 +294,9 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
         codes = await store.district_codes() | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
-            statuses.append(_print([await _anchors_of(store, code, files.get(code), keys)]))
+            missing = await _files_missing(store, code) if unnamed and code not in files else []
+            verdict = await _anchors_of(store, code, files.get(code), keys)
+            statuses.append(_print([replace(verdict, findings=(*verdict.findings, *missing))]))
     return worst(statuses or [2])
 
 
@@ -310,6 +313,29 @@ async def _anchors_of(
         raise
     except Exception as error:
         return _not_judged(error, Check.ANCHORS, "本区(市)的锚定")
+
+
+async def _files_missing(store: Store, code: str) -> list[Finding]:
+    """Accuse a folder of the settings that has no anchor of a district which has some: they are published as made.
+
+    A folder that is not there at all may be on the machine of the workers alone.
+    """
+    where = Settings().anchor_dir
+    if where is None or not (stored := await store.anchors(code)):
+        return []
+    detail = (
+        f"数据库中有 {len(stored)} 次锚定,而发布目录 {where} 中一个也没有:被删除,或从未发布"
+        f"(执行 shaodao audit anchor --district {code} 可重新发布)。"
+    )
+    return [
+        Finding(
+            check=Check.ANCHORS,
+            code="anchor_file_missing",
+            table="锚定文件",
+            detail=detail,
+            proven=where.is_dir(),
+        )
+    ]
 
 
 def _not_judged(error: Exception, check: Check, what: str) -> Verdict:

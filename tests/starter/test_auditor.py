@@ -721,6 +721,13 @@ async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those
     monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
     monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
     assert await verify_anchors("sample", None, KEY.public) == 0
+    monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(elsewhere))
+    assert await verify_anchors("sample", None, KEY.public) == 1
+    assert "✗ [anchor_file_missing] 锚定文件:" in capsys.readouterr().out
+    monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(tmp_path / "nowhere"))
+    assert await verify_anchors("sample", None, KEY.public) == 2
+    assert "? [anchor_file_missing] 锚定文件:" in capsys.readouterr().out
+    monkeypatch.delenv("SHAODAO_ANCHOR_DIR")
     for where in (elsewhere, tmp_path / "nowhere"):
         assert await verify_anchors("sample", where, KEY.public) == 2
         assert "[no_anchor_file]" in capsys.readouterr().out
