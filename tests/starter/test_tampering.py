@@ -19,7 +19,8 @@ from adapters.bundle import Opened, check_files, check_signature, open_bundle
 from adapters.evidence import Evidence, Rows, projected
 from adapters.signing import SigningKey, digest_of
 from domain import audit
-from domain.case import CaseId
+from domain.case import ActionKind, CaseId
+from domain.commands import TakeAction
 from domain.events import Entry
 from domain.journal import (
     CHECK_OF,
@@ -35,6 +36,7 @@ from domain.verify import DigestName, Finding, StoredRow, status_of
 from starter.audit_runs import verify_file
 from starter.auditor import Gathered, bundle_of, judge, judge_attachments
 from tests.records import EVERY, PHOTO, Kept, rechained, replayed, rows, straight, swapped
+from tests.sample import ECOLOGY, FULL_TERMS, OFFICERS
 
 TAMPERINGS = 1000
 READ_AT = datetime(2026, 3, 4, tzinfo=UTC)
@@ -405,6 +407,33 @@ WAYS: tuple[Callable[[st.DataObject], tuple[list[Finding], str, str, str]], ...]
     change_a_bundle,
     change_an_attachment,
 )
+
+
+def test_a_closed_case_with_a_follow_up_to_come_cannot_be_said_to_be_settled() -> None:
+    """Nobody would look for its run any more, and the follow-up would never be called for."""
+    play = Kept(terms=FULL_TERMS).release().dispatch(ECOLOGY).sign().check_in()
+    follow_up_on = (play.now + timedelta(days=10)).date()
+    notice = TakeAction(
+        by=OFFICERS[ECOLOGY],
+        department=ECOLOGY,
+        kind=ActionKind.DEMOLITION_NOTICE,
+        description="下达通知",
+        result="业主签收",
+        follow_up_on=follow_up_on,
+    )
+    play.do(notice).done().rate()
+    assert (play.state.is_over, play.state.is_settled) == (True, False)
+    record = Record(play, tuple(rows(play.entries)), projected(play.entries, play.terms))
+    assert record.findings() == []
+    (case,) = record.read_models["cases"]
+    assert case["settled_at"] is None
+    forged = {**record.read_models, "cases": [{**case, "settled_at": case["acted_at"]}]}
+    (finding,) = record.findings(read_models=forged)
+    assert (finding.code, finding.table, finding.field) == ("column_differs", "cases", "settled_at")
+    (clock,) = (each for each in record.read_models["clocks"] if each["ended_at"] is None)
+    others = [each for each in record.read_models["clocks"] if each is not clock]
+    stopped = {**forged, "clocks": [*others, {**clock, "ended_at": case["acted_at"]}]}
+    assert {each.field for each in record.findings(read_models=stopped)} == {"settled_at", "ended_at"}
 
 
 def test_records_that_nobody_touched_are_well() -> None:
