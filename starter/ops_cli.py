@@ -127,7 +127,11 @@ def reset(
     *,
     from_ledger: Annotated[bool, typer.Option("--from-ledger", help="按台账继续。")] = False,
     despite_anchor: Annotated[
-        bool, typer.Option("--despite-anchor", help="台账与锚定或归档不符,已由审计人员查明,仍按台账继续。")
+        bool,
+        typer.Option(
+            "--despite-anchor",
+            help="台账与锚定、归档或已结束运行的历史中台账确认过的记录不符,已由审计人员查明,仍按台账继续。",
+        ),
     ] = False,
     url: Url = LOCAL,
 ) -> None:
