@@ -182,11 +182,14 @@ def reconcile(
 def archive_now(
     *,
     now: Annotated[bool, typer.Option("--now", help="立即开始归档。")] = False,
+    renew_many: Annotated[
+        bool, typer.Option("--renew-many", help="归档中缺失很多时也重新归档;须与 --now 同用。")
+    ] = False,
     url: Url = LOCAL,
 ) -> None:
     """查看归档进度。"""
     if now:
-        _post(url, "/ops/archive")
+        _post(url, "/ops/archive", renew_many=renew_many)
         out.print("已开始归档。")
     lag = _get(url, "/ops/archive")
     out.print(f"归档位置:{lag['location'] or '未设置(SHAODAO_ARCHIVE)'}")

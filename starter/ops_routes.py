@@ -63,6 +63,7 @@ def _operations(doors: Doors) -> Operations:
         doors.witnesses,
         doors.cases.client,
         doors.cases.task_queue,
+        open_archive(doors.settings.archive) if doors.settings.archive else None,
     )
 
 
@@ -327,7 +328,9 @@ async def reconciliation(doors: OurDoors, person: Reader) -> ReconciliationView:
 
 
 class ArchiveNowBody(Body):
-    """Nothing needs to be said."""
+    """How to archive; nothing needs to be said."""
+
+    renew_many: Annotated[bool, Field(description="归档中缺失很多时也重新归档")] = False
 
 
 @router.post("/ops/archive", response_model=BegunView, summary="立即归档", tags=["运维"])
@@ -338,8 +341,8 @@ async def archive_now(body: ArchiveNowBody, doors: OurDoors, person: Reader, key
 
     async def effect() -> BegunView:
         begun_at = datetime.now(UTC)
-        async with journaled(doors.store, person, person.district, "archive", {}):
-            await _operations(doors).archive()
+        async with journaled(doors.store, person, person.district, "archive", body.model_dump()):
+            await _operations(doors).archive(renew_many=body.renew_many)
         return BegunView(begun_at=begun_at)
 
     return await _once(doors, person, key, "/ops/archive", body, effect)
