@@ -18,6 +18,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     or_,
     select,
     true,
@@ -352,8 +353,19 @@ class UpkeepStore(LedgerStore):
     # --- reconciliation ------------------------------------------------------------------------------------
 
     async def open_cases(self) -> list[KnownCase]:
-        """Return every case that is open by its read model, or by its ledger whatever the read model says."""
-        return await self._known(~_SETTLED)
+        """Return every case that is open by its read model, or by its ledger whatever the read model says.
+
+        Of the many that have ended only two indexes are read, and none of their rows.
+        """
+        only_read_model = select(CaseRow.case_id).where(CaseRow.settled_at.is_not(None), ~_ENDED)
+        async with self._database.read() as connection:
+            contradicted = (await connection.execute(only_read_model)).scalars().all()
+        found = await self._known(CaseRow.settled_at.is_(None))
+        for first in range(0, len(contradicted), _AT_ONCE):
+            found += await self._known(
+                and_(CaseRow.case_id.in_(contradicted[first : first + _AT_ONCE]), ~_SETTLED)
+            )
+        return sorted(found, key=lambda known: known.case_id)
 
     async def open_among(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
         """Return those of these cases that are open."""
@@ -661,11 +673,20 @@ def _made_at(document: str) -> datetime | None:
         return None
 
 
-_END = aliased(LedgerRow)
-_AGAIN = aliased(LedgerRow)
+def _in_index(entry: type[LedgerRow]) -> ColumnElement[bool]:
+    """Say in the index's own words what holds anyway: by a bound value no planner knows that the index has them all."""
+    return entry.kind.in_([literal_column(f"'{kind}'") for kind in _ENDS])
+
+
+_ENDS = sorted(
+    event.model_fields["kind"].default for event in (CallRefused, Cancelled, Closed, Linked, Reopened)
+)
+_END = aliased(LedgerRow, name="ends")
+_AGAIN = aliased(LedgerRow, name="again")
 _ENDINGS = tuple(event.model_fields["kind"].default for event in (Closed, Cancelled, CallRefused))
 _ENDED = exists().where(
     _END.case_id == CaseRow.case_id,
+    _in_index(_END),
     or_(
         _END.kind.in_(_ENDINGS),
         and_(
@@ -675,6 +696,7 @@ _ENDED = exists().where(
     ),
     ~exists().where(
         _AGAIN.case_id == _END.case_id,
+        _in_index(_AGAIN),
         _AGAIN.kind == Reopened.model_fields["kind"].default,
         _AGAIN.sequence > _END.sequence,
     ),
