@@ -59,6 +59,7 @@ from starter.bodies import (
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.executions import TemporalExecutions
 from starter.identity import Directory, TokenInvalid, read
+from starter.known_values import require_known
 from starter.limits import BodyLimit, RequestLog
 from starter.operations import journaled
 from starter.problems import Problem, case_not_found, unauthenticated
@@ -275,6 +276,15 @@ async def list_cases(
         limit=filters.limit,
     )
     page = await doors.store.cases(query, access.sight(person.actor()), _now())
+    if not page.items:  # what has cases is known, though it may have left the district's folder since
+        require_known(
+            doors.directory,
+            person,
+            district=filters.district,
+            township=filters.township,
+            department=filters.department,
+            item=filters.item,
+        )
     return views.CasePageView(
         items=[views.line_view(line) for line in page.items], next_cursor=page.next_cursor
     )

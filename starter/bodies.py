@@ -65,6 +65,7 @@ Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_sen
 """An aware moment of this century: beyond it no calendar is known, and arithmetic may leave what dates can hold."""
 Day = Annotated[date, BeforeValidator(_date_text)]
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+StrictRowId = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
 
 
 _LINES = frozenset("\t\r\n")

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import httpx2
 import typer
@@ -417,7 +416,7 @@ def _send(
 ) -> tuple[int, Any]:
     """Send one request with the token of the environment, and return the answer's status and content.
 
-    Print a problem in Chinese and leave on a refusal.
+    What people typed is in the path only as `ops_cli.at` escapes it. Print a problem in Chinese and leave on a refusal.
     """
     bearer = os.environ.get("SHAODAO_TOKEN")
     if not bearer:
@@ -429,7 +428,7 @@ def _send(
     try:
         response = httpx2.request(
             method,
-            f"{url}/api/v1{quote(path)}",
+            f"{url}/api/v1{path}",
             json=body,
             params={key: value for key, value in (query or {}).items() if value is not None},
             headers={"Authorization": f"Bearer {bearer}"},
@@ -488,8 +487,8 @@ def case_show(case_id: str, url: Url = LOCAL) -> None:
     """查看一个案件:各部门时钟、可办操作、时间线。"""
     from starter.demo import timeline_table
 
-    case = _request(url, "GET", f"/cases/{case_id}")
-    timeline = _request(url, "GET", f"/cases/{case_id}/timeline")
+    case = _request(url, "GET", ops_cli.at("cases", case_id))
+    timeline = _request(url, "GET", ops_cli.at("cases", case_id, "timeline"))
     out.print_json(json.dumps(case, ensure_ascii=False))
     out.print(timeline_table(case, timeline["items"]))
 
@@ -516,7 +515,7 @@ def _add_act(act: Act) -> None:
         url: Url = LOCAL,
     ) -> None:
         body = dict(_field(each) for each in fields or [])
-        status, case = _send(url, "POST", f"/cases/{case_id}/{path}", body=body)
+        status, case = _send(url, "POST", ops_cli.at("cases", case_id, path), body=body)
         told = "已接收,待办理流程恢复后自动执行" if status == HTTPStatus.ACCEPTED else "已办理"
         out.print(f"{told}。案件 {case['case_id']} 当前:{case['stage_label']}")
 
