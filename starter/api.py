@@ -40,6 +40,7 @@ from domain.district import District, Item, Person, Terms
 from domain.errors import Forbidden, Invalid, Refused
 from domain.events import Entry
 from domain.lifecycle import AFTER_THE_END, decide, evolve, open_case, overdue
+from domain.opening import require_check_in_soon
 from domain.policy import LimitClass, Urgency
 from domain.ports import CaseStart, Contact, Intake, PendingAct, Receipt
 from domain.recurrence import is_same_place
@@ -199,6 +200,7 @@ async def _details(
     if body.direction is Direction.UP and body.caller_office is not None:
         raise Invalid("caller_office_not_for_up", "只有部门向镇街交办(direction=down)时填写 caller_office。")
     details = CallDetails.model_validate(content)
+    require_check_in_soon(details, now)
     rule = district.policy.recurrence
     if item is None or rule is None or details.direction is Direction.DOWN:
         return details

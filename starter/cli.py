@@ -24,7 +24,7 @@ from rich.table import Table
 from domain.commands import Act
 from domain.district import AdoptionScope
 from domain.errors import DomainError
-from domain.words import ACTS
+from domain.words import ACTS, local
 from starter import catalogue_cli, ops_cli
 from starter.audit_cli import audit_app
 from starter.bodies import BODIES
@@ -476,10 +476,15 @@ def case_list(
     for column in ("案件编号", "阶段", "镇街", "标题", "下一时限"):
         table.add_column(column, overflow="fold")
     for row in _request(url, "GET", "/cases", query=query)["items"]:
-        table.add_row(
-            row["case_id"], row["stage_label"], row["township"], row["title"], row.get("next_due_at") or "—"
-        )
+        table.add_row(row["case_id"], row["stage_label"], row["township"], row["title"], _limits(row))
     out.print(table)
+
+
+def _limits(row: dict[str, Any]) -> str:
+    """Return the next limit, and the earliest that is passed."""
+    moments = {name: row.get(name) for name in ("next_due_at", "overdue_since")}
+    coming, since = (local(datetime.fromisoformat(each)) if each else "" for each in moments.values())
+    return "\n".join(filter(None, (coming, since and f"超时,自 {since}"))) or "—"
 
 
 @case_app.command("show")
