@@ -37,11 +37,12 @@ from starter.local import use_data as _use_data
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help=True)
-district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True)
+case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help=True, rich_markup_mode=None)
+district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
 app.add_typer(catalogue_cli.app, name="catalogue")
@@ -377,7 +378,10 @@ def district_presets() -> None:
 
 @district_app.command("preset")
 def district_preset(name: Annotated[str, typer.Argument(help="预设名称,见 district presets。")]) -> None:
-    """输出一个政策预设:shaodao district preset default > districts/代码/policy.toml。"""
+    """输出一个政策预设。
+
+    例如 shaodao district preset default > districts/代码/policy.toml。
+    """
     file = PRESETS / f"{name}.toml"
     if file.parent != PRESETS or not file.is_file():
         known = "、".join(sorted(each.stem for each in PRESETS.glob("*.toml")))
@@ -488,7 +492,7 @@ def _limits(row: dict[str, Any]) -> str:
 
 
 @case_app.command("show")
-def case_show(case_id: str, url: Url = LOCAL) -> None:
+def case_show(case_id: Annotated[str, typer.Argument(help="案件编号。")], url: Url = LOCAL) -> None:
     """查看一个案件:各部门时钟、可办操作、时间线。"""
     from starter.demo import timeline_table
 
@@ -512,10 +516,11 @@ def _add_act(act: Act) -> None:
     path = act.replace("_", "-")
 
     @case_app.command(
-        path, help=f"{ACTS[act]}:shaodao case {path} 案件编号 [名称=值 …](各操作的字段见接口文档)。"
+        path,
+        help=f"{ACTS[act]}。\n\n例如 shaodao case {path} 案件编号 名称=值 …(各操作的字段见接口文档 /docs)。",
     )
     def perform(
-        case_id: str,
+        case_id: Annotated[str, typer.Argument(help="案件编号。")],
         fields: Annotated[list[str] | None, typer.Argument(help="名称=值")] = None,
         url: Url = LOCAL,
     ) -> None:

@@ -27,9 +27,11 @@ _PAGE = 1000
 out = Console()
 err = Console(stderr=True)
 ops_app = typer.Typer(
-    help="运维:查找受阻的案件,重发、重建、重置、核对、归档;均记入运维日志。", no_args_is_help=True
+    help="运维:查找受阻的案件,重发、重建、重置、核对、归档;均记入运维日志。",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
-archive_app = typer.Typer(help="查阅、校验归档。", no_args_is_help=True)
+archive_app = typer.Typer(help="查阅、校验归档。", no_args_is_help=True, rich_markup_mode=None)
 
 Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
 LOCAL = "http://127.0.0.1:8030"
@@ -134,17 +136,34 @@ def rebuild(
 @ops_app.command()
 def reset(
     case_id: Annotated[str, typer.Argument(help="案件编号。")],
-    reason: Annotated[str, typer.Option(help="原因,记入运维日志。")],
-    before_deploy: Annotated[str | None, typer.Option(help="退回到该版本(build id)之前。")] = None,
-    to_event: Annotated[int | None, typer.Option(help="退回到该历史事件之前。")] = None,
+    reason: Annotated[str, typer.Option(help="为什么重置;记入运维日志。")],
+    before_deploy: Annotated[
+        str | None,
+        typer.Option(help="方式一:退到该版本(build id)办理本案之前,其后的操作由现行版本重新办理。"),
+    ] = None,
+    to_event: Annotated[
+        int | None,
+        typer.Option(help="方式二:退到 Temporal 历史中该编号的事件之前,其后的操作重新办理。"),
+    ] = None,
     *,
-    from_ledger: Annotated[bool, typer.Option("--from-ledger", help="按台账继续。")] = False,
+    from_ledger: Annotated[
+        bool, typer.Option("--from-ledger", help="方式三:不看历史,结束当前运行,按台账现状继续。")
+    ] = False,
     despite_anchor: Annotated[
-        bool, typer.Option("--despite-anchor", help="台账与锚定或归档不符,已由审计人员查明,仍按台账继续。")
+        bool,
+        typer.Option(
+            "--despite-anchor",
+            help="台账与锚定、归档或上次运行所确认的不符时仍继续;须已由审计人员查明原因。",
+        ),
     ] = False,
     url: Url = LOCAL,
 ) -> None:
-    """重置案件的办理流程;台账只增不改。"""
+    """让卡住的案件重新继续办理。
+
+    三种方式选一种:版本有问题用 --before-deploy,只退几步用 --to-event,运行已终止或历史不可用用 --from-ledger。
+
+    台账只增不改:退回之后的操作若已记入台账,不会重来,案件改为按台账现状继续;台账没有的操作自动补办。
+    """
     outcome = _post(
         url,
         "/ops/reset",
@@ -158,10 +177,8 @@ def reset(
     if outcome["mode"] == "history":
         out.print("已退回,其后的操作自动重新办理。")
     else:
-        out.print(
-            f"案件已按台账继续:其后已记入台账的 {outcome['kept']} 条保持原样,"
-            f"台账没有的 {outcome['repeated']} 项操作交由补办。"
-        )
+        kept = f"退回点之后已记入台账的 {outcome['kept']} 条保持原样," if outcome["kept"] else ""
+        out.print(f"案件已按台账现状继续:{kept}台账没有的操作 {outcome['repeated']} 项,自动补办。")
 
 
 @ops_app.command()
@@ -287,7 +304,7 @@ _STATUSES = {
 
 @archive_app.command("show")
 def archive_show(
-    case_id: str,
+    case_id: Annotated[str, typer.Argument(help="案件编号。")],
     run: Annotated[str | None, typer.Option(help="运行编号,见 archive runs:只看这一次运行。")] = None,
     save: Annotated[Path | None, typer.Option(help="把清单、台账和运行历史存入该目录。")] = None,
     *,
