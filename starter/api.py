@@ -61,7 +61,7 @@ from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, Temporal
 from starter.executions import TemporalExecutions
 from starter.identity import Directory, TokenInvalid, read
 from starter.known_values import require_known
-from starter.limits import BodyLimit, RequestLog
+from starter.limits import BODY_WITHIN, BodyLimit, RequestLog
 from starter.operations import journaled
 from starter.problems import Problem, case_not_found, unauthenticated
 from starter.relay import Relay
@@ -774,7 +774,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.add_api_route("/openapi.json", lambda: JSONResponse(described), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     problems.install(app)
-    app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes, within=BODY_WITHIN)
     app.add_middleware(RequestLog)
     return app
 

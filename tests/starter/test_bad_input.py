@@ -1,7 +1,9 @@
 """Whatever is sent, the answer is a problem of the sender's and never a fault of ours, on either database."""
 
+import asyncio
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -18,7 +20,7 @@ from starter.api import PUBLIC, create_api, identify
 from starter.bodies import BODIES
 from starter.codec_routes import identify_for_codec
 from starter.limits import BodyLimit, RequestLog
-from tests.starter.conftest import CALL, House
+from tests.starter.conftest import CALL, House, serve
 from tests.starter.test_api import problem
 from tests.starter.test_ops import shaodao
 
@@ -304,6 +306,27 @@ async def test_every_operation_is_described_in_chinese_with_its_problems(house: 
             content = operation["responses"]["422"]["content"]
             assert list(content) == ["application/problem+json"]
             assert content["application/problem+json"]["schema"]["$ref"] == "#/components/schemas/Problem"
+
+
+@pytest.mark.parametrize("trickles", [False, True])
+async def test_a_body_that_does_not_come_is_refused_and_the_connection_is_closed(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, trickles: bool
+) -> None:
+    monkeypatch.setattr("starter.api.BODY_WITHIN", timedelta(milliseconds=300))
+    async with serve(house.doors) as url:
+        address = httpx2.URL(url)
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        head = "POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000"
+        bearer = house.headers("town-officer")["Authorization"]
+        writer.write(f"{head}\r\nAuthorization: {bearer}\r\n\r\n{{".encode())
+        answer = asyncio.create_task(reader.read())  # to the end: it never comes while the connection is open
+        while trickles and not answer.done():
+            writer.write(b" ")
+            await asyncio.wait([answer], timeout=0.05)
+        status, _, body = (await answer).partition(b"\r\n")
+        writer.close()
+    assert (status, b"body_too_slow" in body) == (b"HTTP/1.1 408 Request Timeout", True)
+    assert (await house.get("leader", "/cases")).json()["items"] == []
 
 
 # --- operators, lists, the command line ----------------------------------------------------------------------
