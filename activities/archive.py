@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -15,7 +15,23 @@ from domain.case import CaseId, Value
 from domain.district import Terms
 from domain.errors import ArchiveConflict, DomainError
 from domain.events import Entry
-from domain.ports import Archivable, Archive, ArchivedRun, Executions, Kept, Manifest, RunHistory, ToArchive
+from domain.ports import (
+    Archivable,
+    Archive,
+    ArchivedMark,
+    ArchivedRun,
+    Executions,
+    Kept,
+    Manifest,
+    RunHistory,
+    ToArchive,
+)
+
+GONE = "archive_gone"
+"""What begins the reason that is kept of a case that is marked as archived, and of which files are not there."""
+_PAGE = 1000
+_FEW = 10
+_SHARE = 5
 
 
 class ArchiveBatch(Value):
@@ -24,11 +40,14 @@ class ArchiveBatch(Value):
     Attributes:
         after: those whose id comes after this one.
         settle: how long a case has been closed: until then its workflow may be finishing.
+        renew_many: put away again what is gone however much it is. Else much at once is only reported: rather than a
+            lost folder it may be a volume that is not mounted, or another bucket.
     """
 
     after: str = ""
     limit: int = 50
     settle: timedelta = timedelta(minutes=30)
+    renew_many: bool = False
 
 
 class ArchivedBatch(Value):
@@ -37,6 +56,7 @@ class ArchivedBatch(Value):
     Attributes:
         waiting: closed in SQL, while their workflow still runs.
         runs: runs of open cases that were put away before Temporal forgets them.
+        renewed: cases that were archived, were gone, and are there again.
         last: where the next batch begins; None when there is none.
     """
 
@@ -44,6 +64,7 @@ class ArchivedBatch(Value):
     waiting: int = 0
     failed: int = 0
     runs: int = 0
+    renewed: int = 0
     last: str | None = None
 
 
@@ -74,10 +95,11 @@ class ArchiveActivities:
 
     @activity.defn(name="archive_cases")
     async def archive_cases(self, batch: ArchiveBatch) -> ArchivedBatch:
-        """Put away a batch of closed cases."""
+        """Put away a batch of closed cases; the first batch looks first whether all that is marked is still there."""
+        renewed, lost = await self._renew(many=batch.renew_many) if not batch.after else (0, 0)
         closed_before = self._now() - batch.settle
         case_ids = await self._store.closed_unarchived(closed_before, batch.after, batch.limit)
-        archived = waiting = failed = 0
+        archived, waiting, failed = 0, 0, lost
         for case_id in case_ids:
             activity.heartbeat(case_id)
             try:
@@ -89,7 +111,7 @@ class ArchiveActivities:
                 await self._store.archive_failed(case_id, _told(error), self._now())
                 failed += 1
         last = case_ids[-1] if len(case_ids) == batch.limit else None
-        return ArchivedBatch(archived=archived, waiting=waiting, failed=failed, last=last)
+        return ArchivedBatch(archived=archived, waiting=waiting, failed=failed, renewed=renewed, last=last)
 
     async def archive_case(self, case_id: CaseId) -> bool:
         """Write one case, read it back, mark it; return False when it is not the time."""
@@ -101,13 +123,96 @@ class ArchiveActivities:
         for run_id in await self._executions.run_ids(case_id):
             if run_id not in runs and (run := await self._put_run(case_id, run_id)):
                 runs[run_id] = run
-        manifest = await self._manifest(case, sorted(runs.values(), key=lambda run: run.started_at))
-        folder = version_folder(case_id, manifest.entries, manifest.head)
-        content = manifest.model_dump_json(indent=1).encode()
-        await self._store.case_archived(manifest, await self._put(f"{folder}/manifest.json", content))
+        manifest, kept = await self._put_version(case, runs.values(), self._now())
+        await self._store.case_archived(manifest, kept)
         return True
 
-    async def _manifest(self, case: ToArchive, runs: Sequence[ArchivedRun]) -> Manifest:
+    async def _renew(self, *, many: bool) -> tuple[int, int]:
+        """Put away again what the register names and the archive lacks; return how many cases, and how many not."""
+        try:
+            there = {*await self._archive.names("cases"), *await self._archive.names("terms")}
+        except OSError:
+            return 0, 0  # an archive that is away is told of by what cannot be put there
+        gone, known, after = list[CaseId](), 0, ""
+        while page := await self._store.registered_files(after, _PAGE):
+            activity.heartbeat(after)
+            # Looked at once more: it may have been put there since the list was made.
+            suspects = [case_id for case_id, files in page if not there.issuperset(files)]
+            gone += [case_id for case_id in suspects if await self._missing(case_id)]
+            known, after = known + len(page), page[-1][0]
+        held = len(gone) > max(_FEW, known // _SHARE) and not many
+        lost = 0
+        for case_id in gone:
+            activity.heartbeat(case_id)
+            try:
+                await self._renew_case(case_id, held=held)
+            except Exception as error:
+                await self._store.archive_failed(case_id, f"{GONE}: {_told(error)}", self._now())
+                lost += 1
+        for case_id in set(await self._store.told_as_gone()).difference(gone):
+            await self._store.archive_whole(case_id)  # somebody has put it back
+        return len(gone) - lost, lost
+
+    async def _missing(self, case_id: CaseId) -> list[str]:
+        named = await self._store.registered_files_of([case_id])
+        return await missing_files(self._archive, case_id, named[case_id])
+
+    async def _renew_case(self, case_id: CaseId, *, held: bool) -> None:
+        missing = await self._missing(case_id)
+        what = f"归档中缺少 {'、'.join(missing[:1])} 等 {len(missing)} 个文件。"
+        if held:
+            raise ArchiveConflict("archive_gone", f"{what}同时缺失的案件过多,未自动重新归档。")
+        runs = await self._store.archived_runs(case_id)
+        for run in runs:
+            if run.kept.name in missing and not await self._put_run_again(run, case_id):
+                raise ArchiveConflict(
+                    "archive_gone", f"{what}Temporal 已没有运行 {run.run_id} 的原样历史,未重新归档。"
+                )
+        if marks := await self._store.archived_marks(case_id):
+            case = await self._store.to_archive(case_id)
+            if case is None:
+                raise ArchiveConflict("archive_gone", f"{what}案件正在办理,办结后重新归档。")
+            for mark in marks:
+                await self._put_version_again(case, mark, runs)
+        if await self._missing(case_id):
+            raise ArchiveConflict("archive_gone", f"{what}现有台账或登记与原来的不符,未能补齐。")
+        await self._store.archive_whole(case_id)
+
+    async def _put_version_again(
+        self, case: ToArchive, mark: ArchivedMark, runs: Sequence[ArchivedRun]
+    ) -> None:
+        """Write a version as it was; where its manifest comes out otherwise, the mark names the new one."""
+        ledger = case.ledger[: mark.entries]
+        if not ledger or (len(ledger), ledger[-1][1]) != (mark.entries, mark.head):
+            return  # the ledger has been changed since: never the archive's to put right
+        then = [run for run in runs if run.closed_at <= mark.at]
+        version = case.model_copy(update={"ledger": ledger})
+        await self._store.case_archived(*await self._put_version(version, then, mark.at))
+
+    async def _put_run_again(self, run: ArchivedRun, case_id: CaseId) -> bool:
+        """Put a run back as it was; return False when Temporal has nothing that is the same, byte for byte."""
+        history = await self._executions.history(case_id, run.run_id)
+        content = _packed(history.content) if history else b""
+        if hashlib.sha256(content).hexdigest() != run.kept.sha256:
+            return False
+        await self._put(run.kept.name, content)
+        return True
+
+    async def _put_version(
+        self, case: ToArchive, runs: Collection[ArchivedRun], at: datetime
+    ) -> tuple[Manifest, Kept]:
+        """Write one version; a manifest that an earlier attempt left behind is taken, if it says the same."""
+        manifest = await self._manifest(case, sorted(runs, key=lambda run: run.started_at), at)
+        name = f"{version_folder(case.case_id, manifest.entries, manifest.head)}/manifest.json"
+        try:
+            return manifest, await self._put(name, _text(manifest))
+        except ArchiveConflict:
+            stands = _read(await self._archive.get(name))
+            if stands is None or stands.model_copy(update={"archived_at": manifest.archived_at}) != manifest:
+                raise
+            return stands, await self._put(name, _text(stands))
+
+    async def _manifest(self, case: ToArchive, runs: Sequence[ArchivedRun], at: datetime) -> Manifest:
         entries, head = len(case.ledger), case.ledger[-1][1]
         check_ledger(case.ledger)
         folder = version_folder(case.case_id, entries, head)
@@ -120,7 +225,7 @@ class ArchiveActivities:
             case_id=case.case_id,
             district=case.district,
             stage=case.stage,
-            archived_at=self._now(),
+            archived_at=at,
             entries=entries,
             head=head,
             runs=tuple(runs),
@@ -149,6 +254,18 @@ def version_folder(case_id: CaseId, entries: int, head: str) -> str:
     return f"cases/{case_id}/{entries:06d}-{head[:12]}"
 
 
+async def missing_files(archive: Archive, case_id: CaseId, named: Sequence[str]) -> list[str]:
+    """Return which of these files of a case, which its register names, the archive lacks.
+
+    Raises:
+        OSError: the archive is away.
+    """
+    there = {*await archive.names(f"cases/{case_id}")} if named else set()
+    if any(not name.startswith("cases/") for name in named):
+        there |= {*await archive.names("terms")}
+    return [name for name in named if name not in there]
+
+
 async def verified(archive: Archive, kept: Kept) -> bytes:
     """Read an object and return it if it is what was written.
 
@@ -166,13 +283,12 @@ async def verified(archive: Archive, kept: Kept) -> bytes:
 
 async def read_manifest(archive: Archive, kept: Kept) -> Manifest:
     """Return what a version consists of; see `verified`."""
-    content = await verified(archive, kept)
-    try:
-        return Manifest.model_validate_json(content)
-    except ValidationError:
+    manifest = _read(await verified(archive, kept))
+    if manifest is None:
         raise ArchiveConflict(
             "archive_damaged", f"登记的归档文件“{kept.location}”不是清单。请立即报告审计人员。"
-        ) from None
+        )
+    return manifest
 
 
 async def read_ledger(archive: Archive, manifest: Manifest) -> list[tuple[str, str]]:
@@ -235,6 +351,17 @@ def _is_complete(runs: Sequence[ArchivedRun]) -> bool:
 
 def _archived(history: RunHistory, kept: Kept) -> ArchivedRun:
     return ArchivedRun.model_validate({**history.model_dump(exclude={"content"}), "kept": kept})
+
+
+def _text(manifest: Manifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode()
+
+
+def _read(content: bytes) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError:
+        return None
 
 
 def _line(text: str, hash_: str) -> str:

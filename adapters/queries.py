@@ -16,14 +16,14 @@ from adapters.database import Database
 from adapters.tables import AssignmentRow, CaseRow, ClockRow, IntakeRow, TimelineRow, WatchRow
 from domain.access import Sight
 from domain.calendar import utc
-from domain.case import CaseId, CaseState, LeavingBy, Stage
+from domain.case import NOBODY_IS_LATE, CaseId, CaseState, LeavingBy, Stage
 from domain.errors import Invalid
 from domain.policy import ClockKind
 from domain.ports import Contact
 
 
 class Sort(StrEnum):
-    """What a list is sorted by."""
+    """What a list is sorted by; `next_due_at` is the earliest limit, passed or not, so that the latest stand first."""
 
     CALLED_AT = "called_at"
     ACTED_AT = "acted_at"
@@ -61,7 +61,12 @@ class CaseQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseLine:
-    """One row of a list."""
+    """One row of a list.
+
+    Attributes:
+        next_due_at: the earliest limit that is not passed; None when there is none.
+        overdue_since: the earliest that is.
+    """
 
     case_id: CaseId
     district: str
@@ -76,6 +81,7 @@ class CaseLine:
     acted_at: datetime
     closed_at: datetime | None
     next_due_at: datetime | None
+    overdue_since: datetime | None
     escalation_level: int
     policy_version: str
     overdue: bool
@@ -183,12 +189,12 @@ class QueryStore:
             listed = _after(listed, query, column, is_null)
         async with self._database.read() as connection:
             rows = (await connection.execute(listed)).all()
-        items = [
-            CaseLine(**{name: getattr(row, name) for name in CaseLine.__dataclass_fields__})
-            for row in rows[: query.limit]
-        ]
+            shown = rows[: query.limit]
+            found = await connection.execute(_coming([row.case_id for row in shown], now))
+            coming: dict[str, datetime] = {row[0]: row[1] for row in found}
+        items = [_line(row, coming.get(row.case_id), now) for row in shown]
         more = len(rows) > query.limit
-        return CasePage(items=items, next_cursor=_cursor(query, items[-1]) if more else None)
+        return CasePage(items=items, next_cursor=_cursor(query, shown[-1]) if more else None)
 
     async def states_called(
         self,
@@ -247,6 +253,30 @@ def _overdue(now: datetime) -> ColumnElement[bool]:
         ClockRow.ended_at.is_(None),
         ClockRow.kind != ClockKind.SUSPENSION.value,
         ClockRow.due_at < func.coalesce(ClockRow.paused_at, now),
+    )
+
+
+def _coming(case_ids: Sequence[str], now: datetime) -> Select[str, datetime]:
+    """Ask for the earliest limit of each case that is not passed; the same as `domain.case.CaseState.coming_deadline`."""
+    return (
+        select(ClockRow.case_id, func.min(ClockRow.due_at))
+        .where(
+            ClockRow.case_id.in_(case_ids),
+            ClockRow.ended_at.is_(None),
+            ClockRow.paused_at.is_(None),
+            ClockRow.kind.not_in([kind.value for kind in NOBODY_IS_LATE]),
+            ClockRow.due_at >= now,
+        )
+        .group_by(ClockRow.case_id)
+    )
+
+
+def _line(row: Any, coming: datetime | None, now: datetime) -> CaseLine:
+    columns = CaseLine.__dataclass_fields__.keys() - {"next_due_at", "overdue_since"}
+    return CaseLine(
+        **{name: getattr(row, name) for name in columns},
+        next_due_at=coming,
+        overdue_since=row.next_due_at if row.next_due_at and row.next_due_at < now else None,
     )
 
 
@@ -313,7 +343,7 @@ def _after(
     return listed.where(or_(is_null == 1, beyond, and_(column == value, CaseRow.case_id > case_id)))
 
 
-def _cursor(query: CaseQuery, last: CaseLine) -> str:
+def _cursor(query: CaseQuery, last: Any) -> str:
     value: datetime | None = getattr(last, query.sort.value)
     content = [query.sort.value, query.descending, value.isoformat() if value else None, last.case_id]
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")

@@ -135,10 +135,24 @@ class IntakeRow(Table):
     last_error: Mapped[str] = mapped_column(Text)
 
 
+LEDGER_ENDS = "kind IN ('call_refused', 'cancelled', 'closed', 'linked', 'reopened')"
+"""Entries by which a case may end, or goes on again; a query that says so in these words is answered by an index."""
+
+
 class LedgerRow(Table):
     """One entry of the ledger: append-only, held by triggers. `entry` is the text that the hash is taken over."""
 
     __tablename__ = "ledger"
+    __table_args__ = (
+        Index(
+            "ix_ledger_ends",
+            "case_id",
+            "kind",
+            "sequence",
+            sqlite_where=text(LEDGER_ENDS),
+            postgresql_where=text(LEDGER_ENDS),
+        ),
+    )
     case_id: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime]
@@ -158,6 +172,7 @@ class CaseRow(Table):
         Index("ix_cases_stage", "district", "stage"),
         Index("ix_cases_township", "district", "township"),
         Index("ix_cases_item", "district", "item_code", "called_at"),
+        Index("ix_cases_settled", "settled_at", "case_id"),
     )
     case_id: Mapped[str] = mapped_column(primary_key=True)
     district: Mapped[str]

@@ -18,15 +18,17 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     or_,
     select,
     true,
     tuple_,
     update,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from activities.archive import version_folder
+from activities.archive import GONE, version_folder
 from adapters.database import Database
 from adapters.journals import append_row
 from adapters.ledger import LedgerStore, notice_row
@@ -50,7 +52,7 @@ from adapters.tables import (
 from domain.case import CaseId, LinkKind, Role
 from domain.events import CallRefused, Cancelled, Closed, Linked, Reopened
 from domain.journal import Journal
-from domain.ports import ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
+from domain.ports import ArchivedMark, ArchivedRun, Kept, KnownCase, Manifest, Reconciliation, ToArchive
 
 _log = structlog.get_logger()
 _REPORTS_KEPT = 1000
@@ -99,7 +101,7 @@ class Stuck:
     """Something that does not get on, as SQL knows it.
 
     Attributes:
-        subject: `intake`, `act`, `notice` or `archive`.
+        subject: `intake`, `act`, `notice`, `archive`, or `archive_gone`: it was archived, and files are not there.
         id: of the act or the notice.
         what: the act, or the notice's title.
     """
@@ -217,7 +219,7 @@ class UpkeepStore(LedgerStore):
             await connection.execute(self._database.insert_new(ArchivedRunRow), [row])
 
     async def case_archived(self, manifest: Manifest, kept: Kept) -> None:
-        """Mark that the case is in the archive, and that it was read back."""
+        """Mark that the case is in the archive, and that it was read back; a version that was put there again anew."""
         row = {
             "case_id": manifest.case_id,
             "entries": manifest.entries,
@@ -231,7 +233,7 @@ class UpkeepStore(LedgerStore):
             "document": kept.model_dump_json(),
         }
         async with self._database.write() as connection:
-            await connection.execute(self._database.insert_new(ArchivedRow), [row])
+            await connection.execute(self._database.upsert(ArchivedRow), [row])
             failure = delete(ArchiveFailureRow).where(ArchiveFailureRow.case_id == manifest.case_id)
             await connection.execute(failure)
         level = _log.info if manifest.complete else _log.warning
@@ -249,6 +251,53 @@ class UpkeepStore(LedgerStore):
         async with self._database.write() as connection:
             if (await connection.execute(again)).rowcount == 0:
                 await connection.execute(self._database.insert_new(ArchiveFailureRow), [first])
+
+    async def archived_marks(self, case_id: CaseId) -> list[ArchivedMark]:
+        """Return the versions of the case that are registered as archived, oldest first."""
+        query = (
+            select(ArchivedRow.case_id, ArchivedRow.entries, ArchivedRow.head, ArchivedRow.at)
+            .where(ArchivedRow.case_id == case_id)
+            .order_by(ArchivedRow.entries)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [ArchivedMark.model_validate(row, from_attributes=True) for row in rows]
+
+    async def registered_files(self, after: str, limit: int) -> list[tuple[CaseId, list[str]]]:
+        """Return the names of all files that must be in the archive, for each case after this one, by case id.
+
+        They follow from keys alone: what a row's document says can be forged, and is for the auditor.
+        """
+        versions = select(ArchivedRow.case_id).where(ArchivedRow.case_id > after)
+        runs = select(ArchivedRunRow.case_id).where(ArchivedRunRow.case_id > after)
+        query = versions.union(runs).order_by("case_id").limit(limit)
+        async with self._database.read() as connection:
+            case_ids = [CaseId(case_id) for case_id in (await connection.execute(query)).scalars()]
+            files = await _files_of(connection, case_ids)
+        return list(files.items())
+
+    async def registered_files_of(self, case_ids: Sequence[CaseId]) -> dict[CaseId, list[str]]:
+        """Return the same of each of these cases."""
+        async with self._database.read() as connection:
+            return await _files_of(connection, case_ids)
+
+    async def told_as_gone(self) -> list[CaseId]:
+        """Return the cases of which operators are told that archived files are not there."""
+        query = select(ArchiveFailureRow.case_id).where(ArchiveFailureRow.error.startswith(GONE))
+        async with self._database.read() as connection:
+            return [CaseId(case_id) for case_id in (await connection.execute(query)).scalars()]
+
+    async def archive_whole(self, case_id: CaseId) -> None:
+        """Tell of nothing any more."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(ArchiveFailureRow).where(ArchiveFailureRow.case_id == case_id))
+
+    async def newest_marks(self, *, district: str | None, limit: int) -> list[CaseId]:
+        """Return the cases that were archived last, of one district or of all."""
+        query = select(ArchivedRow.case_id).where(_in(ArchivedRow.district, district))
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(ArchivedRow.at.desc()).limit(limit))
+            return list(dict.fromkeys(CaseId(case_id) for case_id in rows.scalars()))
 
     async def archived(self, case_id: CaseId) -> list[ArchivedVersion]:
         """Return every archived version of the case, oldest first."""
@@ -304,8 +353,19 @@ class UpkeepStore(LedgerStore):
     # --- reconciliation ------------------------------------------------------------------------------------
 
     async def open_cases(self) -> list[KnownCase]:
-        """Return every case that is open by its read model, or by its ledger whatever the read model says."""
-        return await self._known(~_SETTLED)
+        """Return every case that is open by its read model, or by its ledger whatever the read model says.
+
+        Of the many that have ended only two indexes are read, and none of their rows.
+        """
+        only_read_model = select(CaseRow.case_id).where(CaseRow.settled_at.is_not(None), ~_ENDED)
+        async with self._database.read() as connection:
+            contradicted = (await connection.execute(only_read_model)).scalars().all()
+        found = await self._known(CaseRow.settled_at.is_(None))
+        for first in range(0, len(contradicted), _AT_ONCE):
+            found += await self._known(
+                and_(CaseRow.case_id.in_(contradicted[first : first + _AT_ONCE]), ~_SETTLED)
+            )
+        return sorted(found, key=lambda known: known.case_id)
 
     async def open_among(self, case_ids: Sequence[CaseId]) -> list[CaseId]:
         """Return those of these cases that are open."""
@@ -500,7 +560,7 @@ class UpkeepStore(LedgerStore):
         )
         return [
             Stuck(
-                subject="archive",
+                subject=GONE if row.error.startswith(GONE) else "archive",
                 case_id=CaseId(row.case_id),
                 since=row.at,
                 attempts=row.attempts,
@@ -577,6 +637,24 @@ class UpkeepStore(LedgerStore):
         ]
 
 
+async def _files_of(connection: AsyncConnection, case_ids: Sequence[CaseId]) -> dict[CaseId, list[str]]:
+    versions = (
+        select(ArchivedRow.case_id, ArchivedRow.entries, ArchivedRow.head, IntakeRow.terms_id)
+        .outerjoin(IntakeRow, IntakeRow.case_id == ArchivedRow.case_id)
+        .where(ArchivedRow.case_id.in_(case_ids))
+    )
+    runs = select(ArchivedRunRow.case_id, ArchivedRunRow.run_id).where(ArchivedRunRow.case_id.in_(case_ids))
+    files: dict[CaseId, list[str]] = {case_id: [] for case_id in case_ids}
+    for version in await connection.execute(versions):
+        folder = version_folder(version.case_id, version.entries, version.head)
+        files[version.case_id] += [f"{folder}/manifest.json", f"{folder}/ledger.jsonl.gz"]
+        if version.terms_id is not None:
+            files[version.case_id].append(f"terms/{version.terms_id}.json.gz")
+    for run in await connection.execute(runs):
+        files[run.case_id].append(f"cases/{run.case_id}/runs/{run.run_id}.pb.gz")
+    return files
+
+
 def _registered(row: Any) -> Kept:
     """Return the manifest as the row names it; from a row that contradicts itself one that nothing can be equal to."""
     with contextlib.suppress(ValueError):
@@ -615,11 +693,20 @@ def _made_at(document: str) -> datetime | None:
         return None
 
 
-_END = aliased(LedgerRow)
-_AGAIN = aliased(LedgerRow)
+def _in_index(entry: type[LedgerRow]) -> ColumnElement[bool]:
+    """Say in the index's own words what holds anyway: by a bound value no planner knows that the index has them all."""
+    return entry.kind.in_([literal_column(f"'{kind}'") for kind in _ENDS])
+
+
+_ENDS = sorted(
+    event.model_fields["kind"].default for event in (CallRefused, Cancelled, Closed, Linked, Reopened)
+)
+_END = aliased(LedgerRow, name="ends")
+_AGAIN = aliased(LedgerRow, name="again")
 _ENDINGS = tuple(event.model_fields["kind"].default for event in (Closed, Cancelled, CallRefused))
 _ENDED = exists().where(
     _END.case_id == CaseRow.case_id,
+    _in_index(_END),
     or_(
         _END.kind.in_(_ENDINGS),
         and_(
@@ -629,6 +716,7 @@ _ENDED = exists().where(
     ),
     ~exists().where(
         _AGAIN.case_id == _END.case_id,
+        _in_index(_AGAIN),
         _AGAIN.kind == Reopened.model_fields["kind"].default,
         _AGAIN.sequence > _END.sequence,
     ),

@@ -718,7 +718,7 @@ class CaseState(Value):
         and what stands still is due at no moment that one could name.
         """
         limits = (
-            clock for clock in self.running if clock.kind not in _NOBODY_IS_LATE and clock.paused_at is None
+            clock for clock in self.running if clock.kind not in NOBODY_IS_LATE and clock.paused_at is None
         )
         return min(limits, key=lambda clock: clock.due_at, default=None)
 
@@ -727,6 +727,15 @@ class CaseState(Value):
         """The moment of `next_limit`, in the past when somebody is late."""
         limit = self.next_limit
         return limit.due_at if limit else None
+
+    def coming_deadline(self, at: datetime) -> Moment | None:
+        """Return the earliest limit that is not passed at `at`; None when every limit is passed, or none runs."""
+        coming = (
+            clock.due_at
+            for clock in self.running
+            if clock.kind not in NOBODY_IS_LATE and clock.paused_at is None and clock.due_at >= at
+        )
+        return min(coming, default=None)
 
     @property
     def escalation_level(self) -> int:
@@ -762,4 +771,4 @@ class CaseState(Value):
         return tuple(each.department for each in ordered)
 
 
-_NOBODY_IS_LATE = frozenset({ClockKind.CONFIRM, ClockKind.SUSPENSION})
+NOBODY_IS_LATE = frozenset({ClockKind.CONFIRM, ClockKind.SUSPENSION})

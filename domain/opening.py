@@ -1,6 +1,6 @@
 """How a case opens: the call, its release or admission, and how it may end before anybody has worked on it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from domain import clocks
 from domain.case import Actor, CallDetails, CaseState, Direction, LinkKind, Role, Stage
@@ -19,7 +19,7 @@ from domain.events import (
 )
 from domain.policy import ClockKind, Urgency
 from domain.requirements import is_kind, not_in_policy, require_department
-from domain.words import STAGES
+from domain.words import STAGES, local
 
 _WAITING = frozenset({Stage.AWAITING_RELEASE, Stage.AWAITING_ADMISSION, Stage.CALLED})
 
@@ -62,6 +62,29 @@ def open_case(
         awaits=awaits,
         clocks=tuple(started),
     )
+
+
+CHECK_IN_WITHIN = timedelta(days=30)
+"""How far ahead a check-in may be asked for. Same day is the rule, and an asked-for moment moves the limits of check-in
+and handling with it: without a bound a call could be put to sleep for years, which is a suspension, and needs approval.
+"""
+
+
+def require_check_in_soon(call: CallDetails, at: datetime) -> None:
+    """Say nothing if the check-in is asked for within `CHECK_IN_WITHIN` of `at`, or not at all.
+
+    Asked at the door only: calls that were taken before there was this bound stay as they were decided.
+
+    Raises:
+        Invalid: `check_in_too_late`.
+    """
+    asked = call.requested_check_in_at
+    if asked is not None and asked > at + CHECK_IN_WITHIN:
+        raise Invalid(
+            "check_in_too_late",
+            f"要求报到时间最迟为吹哨后 {CHECK_IN_WITHIN.days} 天({local(at + CHECK_IN_WITHIN)} 之前);"
+            "更晚的事项请到时再吹哨,或受理后申请挂账。",
+        )
 
 
 def _require_down(call: CallDetails, terms: Terms) -> None:

@@ -360,6 +360,15 @@ class ToArchive(Value):
     runs: tuple[ArchivedRun, ...]
 
 
+class ArchivedMark(Value):
+    """What the register says of one archived version: the ledger's length and newest hash, and when it was made."""
+
+    case_id: CaseId
+    entries: int
+    head: str
+    at: Moment
+
+
 class Archivable(Protocol):
     """What the store says of the archive."""
 
@@ -380,11 +389,35 @@ class Archivable(Protocol):
         ...
 
     async def case_archived(self, manifest: Manifest, kept: Kept) -> None:
-        """Mark that the case is in the archive, and that it was read back."""
+        """Mark that the case is in the archive, and that it was read back; a version that was put there again anew."""
         ...
 
     async def archive_failed(self, case_id: CaseId, error: str, at: datetime) -> None:
         """Keep the reason, for the operators."""
+        ...
+
+    async def archived_runs(self, case_id: CaseId) -> Sequence[ArchivedRun]:
+        """Return the runs of the case that are registered as archived, in no order."""
+        ...
+
+    async def archived_marks(self, case_id: CaseId) -> Sequence[ArchivedMark]:
+        """Return the versions of the case that are registered as archived, oldest first."""
+        ...
+
+    async def registered_files(self, after: str, limit: int) -> Sequence[tuple[CaseId, Sequence[str]]]:
+        """Return the names of all files that must be in the archive, for each case after this one, by case id."""
+        ...
+
+    async def registered_files_of(self, case_ids: Sequence[CaseId]) -> Mapping[CaseId, Sequence[str]]:
+        """Return the same of each of these cases."""
+        ...
+
+    async def told_as_gone(self) -> Sequence[CaseId]:
+        """Return the cases of which operators are told that archived files are not there."""
+        ...
+
+    async def archive_whole(self, case_id: CaseId) -> None:
+        """Tell of nothing any more."""
         ...
 
 

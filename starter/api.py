@@ -40,6 +40,7 @@ from domain.district import District, Item, Person, Terms
 from domain.errors import Forbidden, Invalid, Refused
 from domain.events import Entry
 from domain.lifecycle import AFTER_THE_END, decide, evolve, open_case, overdue
+from domain.opening import require_check_in_soon
 from domain.policy import LimitClass, Urgency
 from domain.ports import CaseStart, Contact, Intake, PendingAct, Receipt
 from domain.recurrence import is_same_place
@@ -59,7 +60,8 @@ from starter.bodies import (
 from starter.case_client import KEY_REUSED, CaseClient, CaseNotRunning, TemporalUnavailable
 from starter.executions import TemporalExecutions
 from starter.identity import Directory, TokenInvalid, read
-from starter.limits import BodyLimit, RequestLog
+from starter.known_values import require_known
+from starter.limits import BODY_WITHIN, BodyLimit, RequestLog
 from starter.operations import journaled
 from starter.problems import Problem, case_not_found, unauthenticated
 from starter.relay import Relay
@@ -198,6 +200,7 @@ async def _details(
     if body.direction is Direction.UP and body.caller_office is not None:
         raise Invalid("caller_office_not_for_up", "只有部门向镇街交办(direction=down)时填写 caller_office。")
     details = CallDetails.model_validate(content)
+    require_check_in_soon(details, now)
     rule = district.policy.recurrence
     if item is None or rule is None or details.direction is Direction.DOWN:
         return details
@@ -275,6 +278,15 @@ async def list_cases(
         limit=filters.limit,
     )
     page = await doors.store.cases(query, access.sight(person.actor()), _now())
+    if not page.items:  # what has cases is known, though it may have left the district's folder since
+        require_known(
+            doors.directory,
+            person,
+            district=filters.district,
+            township=filters.township,
+            department=filters.department,
+            item=filters.item,
+        )
     return views.CasePageView(
         items=[views.line_view(line) for line in page.items], next_cursor=page.next_cursor
     )
@@ -762,7 +774,7 @@ def create_api(doors: Doors) -> FastAPI:
     app.add_api_route("/openapi.json", lambda: JSONResponse(described), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     problems.install(app)
-    app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most=doors.settings.max_body_bytes, within=BODY_WITHIN)
     app.add_middleware(RequestLog)
     return app
 

@@ -17,7 +17,7 @@ from domain.verify import DigestName
 if TYPE_CHECKING:
     from starter.audit_runs import Wanted
 
-audit_app = typer.Typer(help="导出、核验审计包,锚定台账。", no_args_is_help=True)
+audit_app = typer.Typer(help="导出、核验审计包,锚定台账。", no_args_is_help=True, rich_markup_mode=None)
 
 _DATA = Path(".shaodao")
 _ONE_DAY = timedelta(days=1)

@@ -65,6 +65,7 @@ Time = Annotated[AwareDatetime, BeforeValidator(_time_text), AfterValidator(_sen
 """An aware moment of this century: beyond it no calendar is known, and arithmetic may leave what dates can hold."""
 Day = Annotated[date, BeforeValidator(_date_text)]
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+StrictRowId = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
 
 
 _LINES = frozenset("\t\r\n")
@@ -164,7 +165,9 @@ class CallBody(Body):
     item_code: Code | None = None
     urgency: Urgency = Urgency.ROUTINE
     location: LocationBody
-    requested_check_in_at: Time | None = None
+    requested_check_in_at: Annotated[
+        Time | None, Field(description="要求报到时间:晚于现在,最迟为吹哨后 30 天;不填则按政策")
+    ] = None
     departments: Annotated[list[Code], Field(max_length=20)] = []
     contact: ContactBody = ContactBody()
     attachments: Attachments = []

@@ -23,7 +23,9 @@ from starter.local import DEFAULT_DATA, open_store, use_data
 if TYPE_CHECKING:
     from adapters.store import Store
 
-app = typer.Typer(help="事项清单:查找、推荐、比较、导出、检查、装载。", no_args_is_help=True)
+app = typer.Typer(
+    help="事项清单:查找、推荐、比较、导出、检查、装载。", no_args_is_help=True, rich_markup_mode=None
+)
 out = Console()
 err = Console(stderr=True)
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import httpx2
 import typer
@@ -25,7 +24,7 @@ from rich.table import Table
 from domain.commands import Act
 from domain.district import AdoptionScope
 from domain.errors import DomainError
-from domain.words import ACTS
+from domain.words import ACTS, local
 from starter import catalogue_cli, ops_cli
 from starter.audit_cli import audit_app
 from starter.bodies import BODIES
@@ -38,11 +37,12 @@ from starter.local import use_data as _use_data
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help=True)
-district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True)
+case_app = typer.Typer(help="通过 HTTP 接口办理案件。", no_args_is_help=True, rich_markup_mode=None)
+district_app = typer.Typer(help="检查、装载区(市)数据。", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(case_app, name="case")
 app.add_typer(district_app, name="district")
 app.add_typer(catalogue_cli.app, name="catalogue")
@@ -378,7 +378,10 @@ def district_presets() -> None:
 
 @district_app.command("preset")
 def district_preset(name: Annotated[str, typer.Argument(help="预设名称,见 district presets。")]) -> None:
-    """输出一个政策预设:shaodao district preset default > districts/代码/policy.toml。"""
+    """输出一个政策预设。
+
+    例如 shaodao district preset default > districts/代码/policy.toml。
+    """
     file = PRESETS / f"{name}.toml"
     if file.parent != PRESETS or not file.is_file():
         known = "、".join(sorted(each.stem for each in PRESETS.glob("*.toml")))
@@ -417,7 +420,7 @@ def _send(
 ) -> tuple[int, Any]:
     """Send one request with the token of the environment, and return the answer's status and content.
 
-    Print a problem in Chinese and leave on a refusal.
+    What people typed is in the path only as `ops_cli.at` escapes it. Print a problem in Chinese and leave on a refusal.
     """
     bearer = os.environ.get("SHAODAO_TOKEN")
     if not bearer:
@@ -429,7 +432,7 @@ def _send(
     try:
         response = httpx2.request(
             method,
-            f"{url}/api/v1{quote(path)}",
+            f"{url}/api/v1{path}",
             json=body,
             params={key: value for key, value in (query or {}).items() if value is not None},
             headers={"Authorization": f"Bearer {bearer}"},
@@ -477,19 +480,24 @@ def case_list(
     for column in ("案件编号", "阶段", "镇街", "标题", "下一时限"):
         table.add_column(column, overflow="fold")
     for row in _request(url, "GET", "/cases", query=query)["items"]:
-        table.add_row(
-            row["case_id"], row["stage_label"], row["township"], row["title"], row.get("next_due_at") or "—"
-        )
+        table.add_row(row["case_id"], row["stage_label"], row["township"], row["title"], _limits(row))
     out.print(table)
 
 
+def _limits(row: dict[str, Any]) -> str:
+    """Return the next limit, and the earliest that is passed."""
+    moments = {name: row.get(name) for name in ("next_due_at", "overdue_since")}
+    coming, since = (local(datetime.fromisoformat(each)) if each else "" for each in moments.values())
+    return "\n".join(filter(None, (coming, since and f"超时,自 {since}"))) or "—"
+
+
 @case_app.command("show")
-def case_show(case_id: str, url: Url = LOCAL) -> None:
+def case_show(case_id: Annotated[str, typer.Argument(help="案件编号。")], url: Url = LOCAL) -> None:
     """查看一个案件:各部门时钟、可办操作、时间线。"""
     from starter.demo import timeline_table
 
-    case = _request(url, "GET", f"/cases/{case_id}")
-    timeline = _request(url, "GET", f"/cases/{case_id}/timeline")
+    case = _request(url, "GET", ops_cli.at("cases", case_id))
+    timeline = _request(url, "GET", ops_cli.at("cases", case_id, "timeline"))
     out.print_json(json.dumps(case, ensure_ascii=False))
     out.print(timeline_table(case, timeline["items"]))
 
@@ -508,15 +516,16 @@ def _add_act(act: Act) -> None:
     path = act.replace("_", "-")
 
     @case_app.command(
-        path, help=f"{ACTS[act]}:shaodao case {path} 案件编号 [名称=值 …](各操作的字段见接口文档)。"
+        path,
+        help=f"{ACTS[act]}。\n\n例如 shaodao case {path} 案件编号 名称=值 …(各操作的字段见接口文档 /docs)。",
     )
     def perform(
-        case_id: str,
+        case_id: Annotated[str, typer.Argument(help="案件编号。")],
         fields: Annotated[list[str] | None, typer.Argument(help="名称=值")] = None,
         url: Url = LOCAL,
     ) -> None:
         body = dict(_field(each) for each in fields or [])
-        status, case = _send(url, "POST", f"/cases/{case_id}/{path}", body=body)
+        status, case = _send(url, "POST", ops_cli.at("cases", case_id, path), body=body)
         told = "已接收,待办理流程恢复后自动执行" if status == HTTPStatus.ACCEPTED else "已办理"
         out.print(f"{told}。案件 {case['case_id']} 当前:{case['stage_label']}")
 

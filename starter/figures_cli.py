@@ -15,7 +15,7 @@ from rich.table import Table
 from domain.calendar import SHANGHAI
 from domain.figures import By
 
-figures_app = typer.Typer()
+figures_app = typer.Typer(rich_markup_mode=None)
 
 
 class Format(StrEnum):

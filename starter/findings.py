@@ -1,5 +1,6 @@
 """What does not get on, as operators read it: the cause, and what brings it back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,6 +48,14 @@ _WAITING: dict[str, tuple[str, str]] = {
         "检查归档位置能否写入、空间是否足够;下次归档自动重试。提示“未覆盖”的,请审计人员核对。",
     ),
 }
+_WAITING["archive_gone"] = (
+    "案件已登记归档,而归档中缺少文件",
+    (
+        "检查归档位置是否挂载、是否为原来的位置;文件能找回的,放回原处。Temporal 仍有历史的,下次归档自动补齐"
+        "(立即补齐:shaodao ops archive --now);同时缺失很多而归档位置无误的,另加 --renew-many。"
+        "仍不能补齐的,请审计人员核对。"
+    ),
+)
 _ROLLED_BACK = "多为新版本与案件历史不符:请回退部署,或执行 shaodao ops reset 案件编号 --before-deploy 版本 --reason 原因。"
 _FAILING = {"workflow_task": "流程任务反复失败", "activity": "活动反复失败"}
 _NOT_A_CASE = "查看工作进程日志,修复或回退部署后自动继续;也可在 Temporal 界面终止该次运行,到时重新开始。"
@@ -92,6 +101,34 @@ def waits(stuck: Stuck) -> Finding:
         attempts=stuck.attempts,
         error=stuck.error,
         id=stuck.id,
+    )
+
+
+def archive_gone(case_id: CaseId, missing: Sequence[str]) -> Finding:
+    """Say what the archive lacks of a case that is marked as archived."""
+    cause, advice = _WAITING["archive_gone"]
+    return Finding(
+        kind="archive_gone",
+        case_id=case_id,
+        cause=cause,
+        advice=advice,
+        since=None,
+        attempts=0,
+        error="、".join(missing),
+    )
+
+
+def archive_away(error: Exception) -> Finding:
+    """Say that nobody can look whether the archive is whole."""
+    _, advice = _WAITING["archive"]
+    return Finding(
+        kind="archive",
+        case_id=CaseId(""),
+        cause="归档暂不可用",
+        advice=advice,
+        since=None,
+        attempts=0,
+        error=str(error)[:300],
     )
 
 

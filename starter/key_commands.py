@@ -15,7 +15,7 @@ from adapters.settings import KeySettings
 from domain.calendar import SHANGHAI
 from starter.local import DEFAULT_DATA, use_data
 
-key_app = typer.Typer(help="载荷密钥:生成与检查。", no_args_is_help=True)
+key_app = typer.Typer(help="载荷密钥:生成与检查。", no_args_is_help=True, rich_markup_mode=None)
 out = Console()
 err = Console(stderr=True)
 

@@ -1,7 +1,9 @@
 """Around every request: how large it may be, the line that the log keeps of it, and what a bug looks like outside."""
 
+import asyncio
 import time
 import uuid
+from datetime import timedelta
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,31 +11,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starter.problems import Problem, internal_error, render
 
 _log = structlog.get_logger()
+BODY_WITHIN = timedelta(seconds=30)
+"""How long a request may take to bring its body: the largest one takes this long at 270 kbit/s."""
 
 
 class BodyLimit:
-    """Refuses bodies that are larger than allowed, whether they say so beforehand or not."""
+    """Refuses bodies that are larger than allowed, whether they say so beforehand or not, and those that do not come.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    Args:
+        within: for the whole body, so that one that comes a byte at a time is refused, too.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, within: timedelta = BODY_WITHIN) -> None:
         self._app = app
         self._most = most
+        self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body up to the limit, then hand it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        chunks: list[Message] = []
-        size = 0
-        while True:
-            message = await receive()
-            chunks.append(message)
-            size += len(message.get("body", b""))
-            if size > self._most:
-                await render(self._too_large())(scope, receive, send)
-                return
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                break
+        try:
+            async with asyncio.timeout(self._within.total_seconds()):
+                chunks = await self._read(receive)
+        except TimeoutError:
+            await render(_TOO_SLOW)(scope, receive, send)
+            return
+        if chunks is None:
+            await render(self._too_large())(scope, receive, send)
+            return
         waiting = iter(chunks)
 
         async def replay() -> Message:
@@ -41,8 +48,29 @@ class BodyLimit:
 
         await self._app(scope, replay, send)
 
+    async def _read(self, receive: Receive) -> list[Message] | None:
+        """Return what comes up to the body's end; None when it is too much."""
+        chunks: list[Message] = []
+        size = 0
+        while True:
+            message = await receive()
+            chunks.append(message)
+            size += len(message.get("body", b""))
+            if size > self._most:
+                return None
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return chunks
+
     def _too_large(self) -> Problem:
         return Problem(413, "body_too_large", f"请求体不能超过 {self._most} 字节;附件请只提交引用。")
+
+
+_TOO_SLOW = Problem(
+    408,
+    "body_too_slow",
+    f"请求体在 {BODY_WITHIN.total_seconds():.0f} 秒内未收全(或 Content-Length 大于实际内容),连接已关闭,请重新提交。",
+    headers={"Connection": "close"},
+)
 
 
 class RequestLog:

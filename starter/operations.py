@@ -1,5 +1,6 @@
 """What operators do that the Temporal UI cannot: each with a name, a reason and two lines in the journal."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 
-from activities.archive import ArchiveBatch
+from activities.archive import GONE, ArchiveBatch, missing_files
 from activities.reconcile import ReconcileRequest, restart
 from adapters.store import Store
 from adapters.upkeep import Operation
@@ -19,7 +20,7 @@ from domain.case import CaseId
 from domain.district import Person
 from domain.errors import DomainError, Refused
 from domain.lifecycle import fold
-from domain.ports import Difference, Witnesses
+from domain.ports import Archive, Difference, Witnesses
 from domain.restart import require_extends
 from starter import findings
 from starter.executions import TemporalExecutions
@@ -59,12 +60,14 @@ class Operations:
         witnesses: Witnesses,
         client: Client,
         queue: str,
+        archive: Archive | None = None,
     ) -> None:
         self._store = store
         self._witnesses = witnesses
         self._executions = executions
         self._client = client
         self._queue = queue
+        self._archive = archive
 
     async def stuck(self, *, district: str | None, case_id: CaseId | None = None) -> list[Finding]:
         """Return what does not get on: as SQL knows it, as Temporal reports it, as the last comparison found it.
@@ -74,7 +77,13 @@ class Operations:
         served = await routing(self._client, self._queue)
         found = [findings.idle(served)] if served.cause else []
         waiting = await self._store.stuck(_now() - _WAITED, district=district, limit=_MOST)
-        found += [findings.waits(each) for each in waiting if case_id in {None, each.case_id}]
+        known = [each for each in waiting if case_id in {None, each.case_id}]
+        lacking = await self._lacking(district, case_id)
+        looked_at = {each.case_id for each in lacking}
+        found += [
+            findings.waits(each) for each in known if each.subject != GONE or each.case_id not in looked_at
+        ]
+        found += lacking
         differing = await self._differing(district)
         if case_id is not None:
             return found + await self._looked_at(case_id, differing.get(case_id))
@@ -94,6 +103,21 @@ class Operations:
             elif suspect in differing:
                 found.append(findings.differs(differing[suspect]))
         return found
+
+    async def _lacking(self, district: str | None, case_id: CaseId | None) -> list[Finding]:
+        """Look whether the archive still has this case, or those that it took last; the Schedule looks at all."""
+        if self._archive is None:
+            return []
+        newest = (
+            [case_id] if case_id else await self._store.newest_marks(district=district, limit=_MOST_LOOKED_AT)
+        )
+        try:
+            named = await self._store.registered_files_of(newest)
+            looks = [missing_files(self._archive, each, files) for each, files in named.items()]
+            missing = zip(named, await asyncio.gather(*looks), strict=True)
+        except OSError as error:
+            return [findings.archive_away(error)]
+        return [findings.archive_gone(each, names) for each, names in missing if names]
 
     async def _differing(self, district: str | None) -> dict[CaseId, Difference]:
         """Return what the last comparison found and could not put right."""
@@ -186,9 +210,9 @@ class Operations:
             names.RECONCILE, ReconcileRequest(restart_many=restart_many), "核对在办案件与办理流程"
         )
 
-    async def archive(self) -> None:
+    async def archive(self, *, renew_many: bool) -> None:
         """Begin to archive now."""
-        await self._begin(names.ARCHIVE, ArchiveBatch(), "归档已结束的案件")
+        await self._begin(names.ARCHIVE, ArchiveBatch(renew_many=renew_many), "归档已结束的案件")
 
     async def _begin(self, workflow: str, argument: object, label: str) -> None:
         await self._client.start_workflow(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -26,9 +27,11 @@ _PAGE = 1000
 out = Console()
 err = Console(stderr=True)
 ops_app = typer.Typer(
-    help="运维:查找受阻的案件,重发、重建、重置、核对、归档;均记入运维日志。", no_args_is_help=True
+    help="运维:查找受阻的案件,重发、重建、重置、核对、归档;均记入运维日志。",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
-archive_app = typer.Typer(help="查阅、校验归档。", no_args_is_help=True)
+archive_app = typer.Typer(help="查阅、校验归档。", no_args_is_help=True, rich_markup_mode=None)
 
 Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
 LOCAL = "http://127.0.0.1:8030"
@@ -54,6 +57,18 @@ def _get(url: str, path: str, **query: Any) -> Any:
 def _post(url: str, path: str, **body: Any) -> Any:
     sent = {key: value for key, value in body.items() if value is not None}
     return _Sending.request(url, "POST", path, body=sent)
+
+
+def at(*parts: str) -> str:
+    """Return the path to something by its number, as it was typed; leave in Chinese on what would be another address.
+
+    A slash is one even when it is escaped: servers decode it before they look for the address.
+    """
+    for part in parts:
+        if "/" in part or part in {"", ".", ".."}:
+            err.print(Text(f"编号“{part}”有误:不能为空、为点号或含“/”,请核对后重试。", style="red"))
+            raise typer.Exit(2)
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
 def _table(*columns: str) -> Table:
@@ -121,11 +136,19 @@ def rebuild(
 @ops_app.command()
 def reset(
     case_id: Annotated[str, typer.Argument(help="案件编号。")],
-    reason: Annotated[str, typer.Option(help="原因,记入运维日志。")],
-    before_deploy: Annotated[str | None, typer.Option(help="退回到该版本(build id)之前。")] = None,
-    to_event: Annotated[int | None, typer.Option(help="退回到该历史事件之前。")] = None,
+    reason: Annotated[str, typer.Option(help="为什么重置;记入运维日志。")],
+    before_deploy: Annotated[
+        str | None,
+        typer.Option(help="方式一:退到该版本(build id)办理本案之前,其后的操作由现行版本重新办理。"),
+    ] = None,
+    to_event: Annotated[
+        int | None,
+        typer.Option(help="方式二:退到 Temporal 历史中该编号的事件之前,其后的操作重新办理。"),
+    ] = None,
     *,
-    from_ledger: Annotated[bool, typer.Option("--from-ledger", help="按台账继续。")] = False,
+    from_ledger: Annotated[
+        bool, typer.Option("--from-ledger", help="方式三:不看历史,结束当前运行,按台账现状继续。")
+    ] = False,
     despite_anchor: Annotated[
         bool,
         typer.Option(
@@ -135,7 +158,12 @@ def reset(
     ] = False,
     url: Url = LOCAL,
 ) -> None:
-    """重置案件的办理流程;台账只增不改。"""
+    """让卡住的案件重新继续办理。
+
+    三种方式选一种:版本有问题用 --before-deploy,只退几步用 --to-event,运行已终止或历史不可用用 --from-ledger。
+
+    台账只增不改:退回之后的操作若已记入台账,不会重来,案件改为按台账现状继续;台账没有的操作自动补办。
+    """
     outcome = _post(
         url,
         "/ops/reset",
@@ -149,10 +177,8 @@ def reset(
     if outcome["mode"] == "history":
         out.print("已退回,其后的操作自动重新办理。")
     else:
-        out.print(
-            f"案件已按台账继续:其后已记入台账的 {outcome['kept']} 条保持原样,"
-            f"台账没有的 {outcome['repeated']} 项操作交由补办。"
-        )
+        kept = f"退回点之后已记入台账的 {outcome['kept']} 条保持原样," if outcome["kept"] else ""
+        out.print(f"案件已按台账现状继续:{kept}台账没有的操作 {outcome['repeated']} 项,自动补办。")
 
 
 @ops_app.command()
@@ -186,11 +212,14 @@ def reconcile(
 def archive_now(
     *,
     now: Annotated[bool, typer.Option("--now", help="立即开始归档。")] = False,
+    renew_many: Annotated[
+        bool, typer.Option("--renew-many", help="归档中缺失很多时也重新归档;须与 --now 同用。")
+    ] = False,
     url: Url = LOCAL,
 ) -> None:
     """查看归档进度。"""
     if now:
-        _post(url, "/ops/archive")
+        _post(url, "/ops/archive", renew_many=renew_many)
         out.print("已开始归档。")
     lag = _get(url, "/ops/archive")
     out.print(f"归档位置:{lag['location'] or '未设置(SHAODAO_ARCHIVE)'}")
@@ -275,7 +304,7 @@ _STATUSES = {
 
 @archive_app.command("show")
 def archive_show(
-    case_id: str,
+    case_id: Annotated[str, typer.Argument(help="案件编号。")],
     run: Annotated[str | None, typer.Option(help="运行编号,见 archive runs:只看这一次运行。")] = None,
     save: Annotated[Path | None, typer.Option(help="把清单、台账和运行历史存入该目录。")] = None,
     *,
@@ -284,9 +313,9 @@ def archive_show(
 ) -> None:
     """从归档读出一个案件,或其中一次运行;不依赖办理引擎。"""
     if run is not None and not as_json and save is None:
-        _show_timeline(_get(url, f"/cases/{case_id}/archive/runs/{run}/timeline"))
+        _show_timeline(_get(url, at("cases", case_id, "archive", "runs", run, "timeline")))
         return
-    found = _get(url, f"/cases/{case_id}/archive")
+    found = _get(url, at("cases", case_id, "archive"))
     found["runs"] = [each for each in found["runs"] if run in {None, each["run_id"]}]
     if as_json:
         histories = {each["run_id"]: _history(url, case_id, each["run_id"]) for each in found["runs"]}
@@ -301,7 +330,7 @@ def archive_show(
 
 
 def _history(url: str, case_id: str, run_id: str) -> Any:
-    return _get(url, f"/cases/{case_id}/archive/runs/{run_id}")
+    return _get(url, at("cases", case_id, "archive", "runs", run_id))
 
 
 def _show_timeline(found: dict[str, Any]) -> None:
@@ -350,7 +379,7 @@ def archive_verify(
     wrong = checked = 0
     for each in [case_id] if case_id else _all(url):
         checked += 1
-        problem = _get(url, f"/cases/{each}/archive", check=True)["problem"]
+        problem = _get(url, at("cases", each, "archive"), check=True)["problem"]
         if problem:
             wrong += 1
             err.print(f"[red]✗ {each}:{problem}[/red]")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Response
 from google.protobuf.json_format import MessageToJson
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StrictBool, StrictInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from activities.archive import (
@@ -28,7 +28,7 @@ from domain.events import Entry
 from domain.ports import Archive, ArchivedRun, Manifest
 from starter.api import API, Doors, Key, OurDoors, Reader, _digest, _json, _replayed, _visible, identify
 from starter.api import router as cases_router
-from starter.bodies import Body, RowId
+from starter.bodies import Body, StrictRowId
 from starter.executions import TemporalExecutions
 from starter.operations import Operations, journaled
 from starter.problems import Problem, case_not_found
@@ -63,6 +63,7 @@ def _operations(doors: Doors) -> Operations:
         doors.witnesses,
         doors.cases.client,
         doors.cases.task_queue,
+        open_archive(doors.settings.archive) if doors.settings.archive else None,
     )
 
 
@@ -150,7 +151,7 @@ class CountView(BaseModel):
 class ResendBody(Body):
     """One notice, or all of a case."""
 
-    notice_id: RowId | None = None
+    notice_id: StrictRowId | None = None
     case_id: Id | None = None
 
     @model_validator(mode="after")
@@ -212,10 +213,10 @@ class ResetBody(Body):
     before_deploy: Annotated[
         str | None, Field(min_length=1, max_length=200, description="版本(build id)")
     ] = None
-    to_event: Annotated[int | None, Field(ge=2, le=1_000_000, description="历史事件编号")] = None
-    from_ledger: Annotated[bool, Field(description="不看历史,按台账继续")] = False
+    to_event: Annotated[StrictInt | None, Field(ge=2, le=1_000_000, description="历史事件编号")] = None
+    from_ledger: Annotated[StrictBool, Field(description="不看历史,按台账继续")] = False
     despite_anchor: Annotated[
-        bool, Field(description="台账与锚定或归档不符,仍按台账继续;须已由审计人员查明")
+        StrictBool, Field(description="台账与锚定或归档不符,仍按台账继续;须已由审计人员查明")
     ] = False
     reason: Reason
 
@@ -267,7 +268,7 @@ async def reset(body: ResetBody, doors: OurDoors, person: Reader, key: Key = Non
 class ReconcileBody(Body):
     """How to compare."""
 
-    restart_many: Annotated[bool, Field(description="缺失很多时也恢复")] = False
+    restart_many: Annotated[StrictBool, Field(description="缺失很多时也恢复")] = False
 
 
 class BegunView(BaseModel):
@@ -327,7 +328,9 @@ async def reconciliation(doors: OurDoors, person: Reader) -> ReconciliationView:
 
 
 class ArchiveNowBody(Body):
-    """Nothing needs to be said."""
+    """How to archive; nothing needs to be said."""
+
+    renew_many: Annotated[StrictBool, Field(description="归档中缺失很多时也重新归档")] = False
 
 
 @router.post("/ops/archive", response_model=BegunView, summary="立即归档", tags=["运维"])
@@ -338,8 +341,8 @@ async def archive_now(body: ArchiveNowBody, doors: OurDoors, person: Reader, key
 
     async def effect() -> BegunView:
         begun_at = datetime.now(UTC)
-        async with journaled(doors.store, person, person.district, "archive", {}):
-            await _operations(doors).archive()
+        async with journaled(doors.store, person, person.district, "archive", body.model_dump()):
+            await _operations(doors).archive(renew_many=body.renew_many)
         return BegunView(begun_at=begun_at)
 
     return await _once(doors, person, key, "/ops/archive", body, effect)

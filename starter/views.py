@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel, Field, PlainSerializer
 
 from adapters.queries import CaseLine, TimelineLine
 from domain import audit, words
@@ -322,7 +322,8 @@ class CaseView(BaseModel):
     unrated: list[str]
     overdue: bool
     escalation_level: int
-    next_due_at: LocalTime | None
+    next_due_at: Annotated[LocalTime | None, Field(description="下一个尚未到的时限;没有则为 null")]
+    overdue_since: Annotated[LocalTime | None, Field(description="已超过的时限中最早的一个;没有则为 null")]
     plan: str | None
     assignments: list[AssignmentView]
     clocks: list[ClockView]
@@ -366,7 +367,8 @@ class CaseLineView(BaseModel):
     called_at: LocalTime
     acted_at: LocalTime
     closed_at: LocalTime | None
-    next_due_at: LocalTime | None
+    next_due_at: Annotated[LocalTime | None, Field(description="下一个尚未到的时限;没有则为 null")]
+    overdue_since: Annotated[LocalTime | None, Field(description="已超过的时限中最早的一个;没有则为 null")]
     escalation_level: int
     policy_version: str
     overdue: bool
@@ -483,7 +485,8 @@ def case_view(
         unrated=list(closure.unrated) if closure else [],
         overdue=state.is_overdue(now),
         escalation_level=state.escalation_level,
-        next_due_at=state.next_deadline,
+        next_due_at=state.coming_deadline(now),
+        overdue_since=state.next_deadline if state.next_deadline and state.next_deadline < now else None,
         plan=state.plan,
         assignments=[_assignment(each, shown, terms) for each in state.assignments],
         clocks=[clock for clock in shown if clock.department is None],

@@ -45,9 +45,11 @@ class Archive:
                 waiting=total.waiting + done.waiting,
                 failed=total.failed + done.failed,
                 runs=total.runs,
+                renewed=total.renewed + done.renewed,
             )
             workflow.set_current_details(
-                f"## 归档\n\n已归档 **{total.archived}** 件,待下次 {total.waiting} 件,失败 {total.failed} 件。"
+                f"## 归档\n\n已归档 **{total.archived}** 件,待下次 {total.waiting} 件,"
+                f"失败 {total.failed} 件,缺失后重新归档 {total.renewed} 件。"
             )
             if done.last is None:
                 return total

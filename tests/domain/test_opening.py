@@ -1,5 +1,6 @@
 """How a case opens: release, review, admission, refusal, cancelling, links, recurrence."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from domain.commands import CheckIn as CheckInCommand
 from domain.errors import DomainError, Invalid, Refused
 from domain.events import Escalated
 from domain.lifecycle import allowed_acts
+from domain.opening import require_check_in_soon
 from domain.policy import ClockKind, Urgency
 from domain.recurrence import is_same_place
 from tests.domain.test_lifecycle import refusal
@@ -44,6 +46,7 @@ from tests.sample import (
     TOWN_APPROVER,
     TOWN_OFFICER,
     Play,
+    call_details,
     shanghai,
     shown,
 )
@@ -369,3 +372,22 @@ def test_strangers_do_not_see_it(command: AnyCommand) -> None:
 def test_a_wish_to_be_met_in_the_past_is_refused_before_anything_happens() -> None:
     with pytest.raises(DomainError, match="time_in_past"):
         full(requested_check_in_at=shanghai("2026-03-04 09:00"))
+
+
+def test_a_check_in_may_be_asked_for_up_to_thirty_days_ahead_and_no_later() -> None:
+    called_at = shanghai("2026-03-04 09:00")
+    for asked in (None, shanghai("2026-03-04 10:00"), shanghai("2026-04-03 09:00")):
+        require_check_in_soon(call_details(requested_check_in_at=asked), called_at)
+    with pytest.raises(Invalid, match="check_in_too_late") as refused:
+        require_check_in_soon(call_details(requested_check_in_at=shanghai("2026-04-03 09:01")), called_at)
+    assert "4月3日 09:00" in refused.value.detail
+
+
+def test_the_coming_limit_is_never_one_that_is_passed() -> None:
+    play = full().release().dispatch(ECOLOGY)
+    limits = sorted(clock.due_at for clock in play.state.running)
+    assert play.state.coming_deadline(play.now) == play.state.next_deadline == limits[0]
+    assert play.state.coming_deadline(limits[0]) == limits[0]
+    assert play.state.coming_deadline(limits[0] + timedelta(seconds=1)) == limits[1]
+    assert play.state.coming_deadline(limits[-1] + timedelta(seconds=1)) is None
+    assert play.state.next_deadline == limits[0]

@@ -33,6 +33,7 @@ class Keeping:
         self.url = folder.as_uri()
         self.archive: Archive = open_archive(self.url)
         self.client = house.doors.cases.client
+        self.batch = ArchiveBatch(settle=timedelta(0), limit=2)
 
     async def start(self) -> None:
         """Put a worker with everything in the place of the house's own."""
@@ -59,8 +60,7 @@ class Keeping:
 
     async def run_archive(self) -> ArchivedBatch:
         """Archive what is closed, however short a time ago."""
-        batch = ArchiveBatch(settle=timedelta(0), limit=2)
-        done: ArchivedBatch = await self._run(names.ARCHIVE, batch, ArchivedBatch)
+        done: ArchivedBatch = await self._run(names.ARCHIVE, self.batch, ArchivedBatch)
         return done
 
     async def run_reconcile(self, *, restart_many: bool = False) -> Reconciled:

@@ -10,9 +10,14 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from adapters.queries import CaseQuery
+from domain.access import Sight
+from domain.case import CaseId
 from domain.commands import Act
 from starter.api import PUBLIC
 from starter.identity import issue
+from starter.views import case_view
+from tests.sample import DISPATCHER, district
 from tests.starter.conftest import CALL, SECRET, House
 
 
@@ -193,6 +198,7 @@ async def test_the_callers_contact_is_in_no_history_and_in_no_ledger(house: Hous
         ({"requested_check_in_at": "2026-13-45T00:00:00+08:00"}, "malformed_time"),
         ({"requested_check_in_at": "2099-01-01T09:00:00"}, "malformed_time"),
         ({"requested_check_in_at": "2020-01-01T09:00:00+08:00"}, "time_in_past"),
+        ({"requested_check_in_at": "2099-01-01T09:00:00+08:00"}, "check_in_too_late"),
         ({"surprise": 1}, "unknown_field"),
         ({"category": "other"}, "unknown_value"),
         ({"urgency": "soon"}, "unknown_value"),
@@ -490,3 +496,29 @@ async def test_rework_and_a_second_round_close_in_the_end(house: House) -> None:
     case = await house.rate(case_id, "ecology", "police")
     assert case["stage"] == "closed"
     assert [each["round"] for each in case["assignments"]] == [2, 1]
+
+
+async def test_lists_and_pages_show_the_next_limit_that_is_still_to_come_and_since_when_one_is_passed(
+    either_house: House,
+) -> None:
+    house = either_house
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+    state = await house.store.case(case_id)
+    assert state is not None
+    first, *others = sorted(clock.due_at for clock in state.running)
+    terms = district().terms()
+    moment = timedelta(seconds=1)
+    for now, coming, since in (
+        (state.acted_at, first, None),
+        (first, first, None),
+        (first + moment, others[0], first),
+        (others[-1] + moment, None, first),
+    ):
+        page = await house.store.cases(CaseQuery(), Sight(home="sample", everything=True), now)
+        ((line,)) = page.items
+        shown = case_view(state, DISPATCHER, now, terms, contact=None)
+        assert (line.next_due_at, line.overdue_since) == (coming, since)
+        assert (shown.next_due_at, shown.overdue_since) == (coming, since)
+    listed = (await house.get("leader", "/cases")).json()["items"][0]
+    assert (datetime.fromisoformat(listed["next_due_at"]), listed["overdue_since"]) == (first, None)

@@ -3,11 +3,12 @@
 import gzip
 import hashlib
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -344,3 +345,105 @@ async def test_the_schedule_puts_an_early_run_away_and_it_is_listed_shown_and_ve
 
 ONLY_ARCHIVE = {"archive-once": SCHEDULES["archive"]}
 """Under a name of its own: the server is shared with other tests."""
+
+
+# --- what is marked as archived and no longer there ---------------------------------------------------------
+
+
+async def stuck_of(keeping: Keeping, case_id: str | None = None) -> list[tuple[str, str]]:
+    """Return kind and case of what operators are told."""
+    query = {"case_id": case_id} if case_id else {}
+    answer = await keeping.house.get("administrator", "/ops/stuck", **query)
+    return [(each["kind"], each["case_id"]) for each in answer.json()["items"]]
+
+
+def with_archive(keeping: Keeping) -> None:
+    """Let the API know of the archive as well."""
+    house = keeping.house
+    house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+
+
+def folder_of(keeping: Keeping, case_id: str) -> Path:
+    """Return where a case stands."""
+    return Path(keeping.url.removeprefix("file://")) / "cases" / case_id
+
+
+async def test_a_case_whose_archive_folder_is_gone_is_told_and_put_away_again_as_it_was(
+    either_house: House, tmp_path: Path
+) -> None:
+    keeping = Keeping(either_house, tmp_path / "archive")
+    await keeping.start()
+    with_archive(keeping)
+    case_id, other = await keeping.closed("ecology"), await keeping.closed("ecology")
+    await keeping.run_archive()
+    assert await stuck_of(keeping) == []
+    before = await either_house.store.archived(case_id)
+    shutil.rmtree(folder_of(keeping, case_id))
+    assert await stuck_of(keeping) == [("archive_gone", case_id)]
+    assert await stuck_of(keeping, case_id) == [("archive_gone", case_id)]
+    assert await stuck_of(keeping, other) == []
+    done = await keeping.run_archive()
+    assert (done.renewed, done.failed, done.archived) == (1, 0, 0)
+    assert await stuck_of(keeping) == []
+    assert await either_house.store.archived(case_id) == before
+    await verify(keeping.archive, before[0].manifest)
+    assert (await keeping.run_archive()).renewed == 0
+
+
+@pytest.mark.parametrize("name", ["*/manifest.json", "*/ledger.jsonl.gz", "runs/*.pb.gz"])
+async def test_a_single_file_that_is_gone_is_put_back_and_everything_is_as_it_was(
+    keeping: Keeping, name: str
+) -> None:
+    case_id = await keeping.closed("ecology")
+    await keeping.run_archive()
+    (before,) = await keeping.house.store.archived(case_id)
+    (file,) = folder_of(keeping, case_id).glob(name)
+    file.unlink()
+    assert (await keeping.run_archive()).renewed == 1
+    assert await keeping.house.store.archived(case_id) == [before]
+    await verify(keeping.archive, before.manifest)
+
+
+async def test_what_temporal_has_forgotten_is_not_archived_anew_but_told_until_the_files_are_back(
+    keeping: Keeping, tmp_path: Path
+) -> None:
+    with_archive(keeping)
+    case_id = await keeping.closed("ecology")
+    await keeping.run_archive()
+    await keeping.forget(case_id, await keeping.executions.run_ids(case_id))
+    folder, aside = folder_of(keeping, case_id), tmp_path / "aside"
+    folder.rename(aside)
+    done = await keeping.run_archive()
+    assert (done.renewed, done.failed) == (0, 1)
+    assert not list(folder.glob("*/manifest.json"))
+    (reported,) = await keeping.house.store.stuck(datetime.now(UTC), district="sample", limit=10)
+    assert reported.subject == "archive_gone"
+    assert "Temporal 已没有" in reported.error
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    assert (await keeping.run_archive()).failed == 0
+    assert await stuck_of(keeping) == []
+
+
+async def test_when_much_is_gone_at_once_it_is_told_and_only_put_away_again_when_somebody_says_so(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.archive._FEW", 1)
+    cases = sorted([await keeping.closed("ecology") for _ in range(2)])
+    await keeping.run_archive()
+    for case_id in cases:
+        shutil.rmtree(folder_of(keeping, case_id))
+    assert [await keeping.run_archive(), *(await keeping.house.store.told_as_gone())][1:] == cases
+    assert not folder_of(keeping, cases[0]).exists()
+    keeping.batch = keeping.batch.model_copy(update={"renew_many": True})
+    assert (await keeping.run_archive()).renewed == len(cases)
+    assert await keeping.house.store.told_as_gone() == []
+
+
+async def test_a_manifest_that_an_interrupted_attempt_left_behind_holds_nothing_up(keeping: Keeping) -> None:
+    case_id = await keeping.closed("ecology")
+    await keeping.run_archive()
+    async with keeping.house.store._database.write() as connection:  # as if it had died before the mark
+        await connection.execute(delete(ArchivedRow).where(ArchivedRow.case_id == case_id))
+    done = await keeping.run_archive()
+    assert (done.archived, done.failed) == (1, 0)

@@ -1,7 +1,9 @@
 """Whatever is sent, the answer is a problem of the sender's and never a fault of ours, on either database."""
 
+import asyncio
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -18,8 +20,9 @@ from starter.api import PUBLIC, create_api, identify
 from starter.bodies import BODIES
 from starter.codec_routes import identify_for_codec
 from starter.limits import BodyLimit, RequestLog
-from tests.starter.conftest import CALL, House
+from tests.starter.conftest import CALL, House, serve
 from tests.starter.test_api import problem
+from tests.starter.test_ops import shaodao
 
 HUGE = 10**60
 
@@ -303,3 +306,97 @@ async def test_every_operation_is_described_in_chinese_with_its_problems(house: 
             content = operation["responses"]["422"]["content"]
             assert list(content) == ["application/problem+json"]
             assert content["application/problem+json"]["schema"]["$ref"] == "#/components/schemas/Problem"
+
+
+@pytest.mark.parametrize("trickles", [False, True])
+async def test_a_body_that_does_not_come_is_refused_and_the_connection_is_closed(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, trickles: bool
+) -> None:
+    monkeypatch.setattr("starter.api.BODY_WITHIN", timedelta(milliseconds=300))
+    async with serve(house.doors) as url:
+        address = httpx2.URL(url)
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        head = "POST /api/v1/cases HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000"
+        bearer = house.headers("town-officer")["Authorization"]
+        writer.write(f"{head}\r\nAuthorization: {bearer}\r\n\r\n{{".encode())
+        answer = asyncio.create_task(reader.read())  # to the end: it never comes while the connection is open
+        while trickles and not answer.done():
+            writer.write(b" ")
+            await asyncio.wait([answer], timeout=0.05)
+        status, _, body = (await answer).partition(b"\r\n")
+        writer.close()
+    assert (status, b"body_too_slow" in body) == (b"HTTP/1.1 408 Request Timeout", True)
+    assert (await house.get("leader", "/cases")).json()["items"] == []
+
+
+# --- operators, lists, the command line ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("reconcile", {"restart_many": "true"}, "restart_many"),
+        ("reconcile", {"restart_many": 1}, "restart_many"),
+        ("archive", {"renew_many": "yes"}, "renew_many"),
+        ("resend", {"notice_id": "7"}, "notice_id"),
+        ("resend", {"notice_id": 7.0}, "notice_id"),
+        ("reset", {"case_id": "x", "reason": "y", "from_ledger": "on"}, "from_ledger"),
+        (
+            "reset",
+            {"case_id": "x", "reason": "y", "from_ledger": True, "despite_anchor": 1},
+            "despite_anchor",
+        ),
+        ("reset", {"case_id": "x", "reason": "y", "to_event": "12"}, "to_event"),
+        ("rebuild", {"case_ids": [1]}, "case_ids.0"),
+    ],
+)
+async def test_a_value_of_another_type_is_refused_of_operators_as_of_everybody(
+    house: House, path: str, body: dict[str, Any], field: str
+) -> None:
+    response = await house.post("administrator", f"/ops/{path}", body)
+    assert problem(response, 422) == "invalid_field"
+    assert [each["field"] for each in response.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code", "told"),
+    [
+        ("stage", "dispached", "unknown_value", "dispatched("),
+        ("urgency", "soon", "unknown_value", "urgent(紧急)"),
+        ("level", "3", "unknown_field", "level"),
+        ("district", "nowhere", "unknown_district", "应为:sample("),
+        ("township", "ecology", "unknown_township", "town("),
+        ("department", "ecologie", "unknown_department", "ecology("),
+        ("item", "NO-1", "unknown_item", "/catalogue/items"),
+    ],
+)
+async def test_a_list_by_a_value_that_does_not_exist_is_refused_with_those_that_do(
+    house: House, name: str, value: str, code: str, told: str
+) -> None:
+    response = await house.get("town-officer", "/cases", **{name: value})
+    assert problem(response, 422) == code
+    assert told in response.json()["detail"]
+
+
+async def test_a_list_by_a_value_that_exists_may_be_empty(house: House) -> None:
+    for query in ({"township": "town"}, {"department": "ecology"}, {"district": "sample"}):
+        response = await house.get("town-officer", "/cases", **query)
+        assert (response.status_code, response.json()["items"]) == (200, []), query
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("case", "show", "a/b"),
+        ("case", "sign", "../ops/stuck"),
+        ("case", "show", ""),
+        ("archive", "show", "a/timeline"),
+        ("archive", "show", "a-1", "--run", ".."),
+        ("archive", "verify", "a/../b"),
+    ],
+)
+async def test_a_number_that_would_be_another_address_is_refused_on_the_command_line(
+    house: House, arguments: tuple[str, ...]
+) -> None:
+    status, said = await shaodao(house, "auditor", *arguments)
+    assert (status, "编号“" in said, "”有误" in said) == (2, True, True), said
