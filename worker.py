@@ -30,6 +30,7 @@ from adapters.settings import Settings
 from adapters.signing import SigningKey
 from adapters.store import Store
 from adapters.temporal import connect, register_search_attributes
+from adapters.whole_tasks import WholeTasks
 from adapters.witnesses import LedgerWitnesses, witnesses_of
 from domain.ports import Anchors, Ledger, Outbox, Witnesses
 from starter import versions
@@ -87,7 +88,7 @@ def create_worker(
             AnchorActivities(anchors or NoKey(), lambda: datetime.now(UTC)).anchor,
             *upkeep,
         ],
-        workflow_runner=workflow_runner,
+        workflow_runner=WholeTasks(workflow_runner),
         max_concurrent_workflow_tasks=_MOST_WORKFLOW_TASKS,
         deployment_config=deployment,
     )

@@ -1,6 +1,7 @@
 """Cases as the doors see them: started, acted on, asked for their state; with our own deadline around every call."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -159,10 +160,17 @@ class CaseClient:
             TemporalUnavailable: try again later.
         """
         async with self._in_time():
-            state: CaseState = await self._handle(case_id).query(
-                "state", result_type=CaseState, rpc_timeout=timedelta(seconds=self._within)
-            )
-            return state
+            with contextlib.suppress(
+                WorkflowQueryFailedError
+            ):  # may come with part of a task: asked once more
+                return await self._asked(case_id)
+            return await self._asked(case_id)
+
+    async def _asked(self, case_id: CaseId) -> CaseState:
+        state: CaseState = await self._handle(case_id).query(
+            "state", result_type=CaseState, rpc_timeout=timedelta(seconds=self._within)
+        )
+        return state
 
     def _handle(self, case_id: CaseId) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(names.case_workflow_id(case_id))

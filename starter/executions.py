@@ -16,6 +16,7 @@ from temporalio.client import (
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowHistoryEventFilterType,
+    WorkflowQueryFailedError,
 )
 from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import FailureError
@@ -190,7 +191,7 @@ class TemporalExecutions(Executions):
         try:
             state = await handle.query("state", result_type=CaseState, rpc_timeout=_QUERY)
             unrecorded = await handle.query("unrecorded", result_type=int, rpc_timeout=_QUERY)
-        except RPCError:
+        except (RPCError, WorkflowQueryFailedError):
             return None
         return state, unrecorded
 

@@ -63,7 +63,7 @@ async def conflicts(case: Running) -> bool:
 
 async def unrecorded(case: Running) -> int:
     """Return how many entries the ledger lacks."""
-    count: int = await case.handle.query("unrecorded", result_type=int)
+    count: int = await case.ask("unrecorded", int)
     return count
 
 
@@ -139,12 +139,43 @@ async def until_admitted(case: Running, act: "asyncio.Task[Receipt]") -> None:
     assert not act.done()
 
 
-async def test_what_the_clocks_did_in_a_lost_task_is_taken_on(cases: Cases) -> None:
+def sign_within_seconds() -> Terms:
     limits = TERMS.policy.limits
     soon = limits.model_copy(
-        update={"sign": limits.sign.model_copy(update={"routine": limit(minutes=1 / 60)})}
+        update={"sign": limits.sign.model_copy(update={"routine": limit(minutes=2.5 / 60)})}
     )
-    terms = TERMS.model_copy(update={"policy": TERMS.policy.model_copy(update={"limits": soon})})
+    return TERMS.model_copy(update={"policy": TERMS.policy.model_copy(update={"limits": soon})})
+
+
+async def test_a_limit_that_passes_while_somebody_waits_for_a_worker_to_be_answered_is_kept_all_the_same(
+    cases: Cases,
+) -> None:
+    terms = sign_within_seconds()
+    case = await dispatched(cases, terms)
+    await cases.stop_worker()
+    asked = [asyncio.create_task(case.state()) for _ in range(3)]
+
+    async def rang() -> bool:
+        return (await case.history_kinds())["timer_fired_event_attributes"] == 1
+
+    await until(rang)
+    assert not any(each.done() for each in asked)
+    await cases.start_worker()
+
+    async def escalated() -> bool:
+        return "sign_deemed" in case.kinds()
+
+    await until(escalated)
+    for each in asked:  # some are not answered: their task is given up
+        each.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert (await case.history_kinds())["timer_fired_event_attributes"] == 1
+    (replayed,) = await replay(await fetch_runs(cases.client, f"case/{case.case_id}"))
+    assert replayed.failure == ""
+
+
+async def test_what_the_clocks_did_in_a_lost_task_is_taken_on(cases: Cases) -> None:
+    terms = sign_within_seconds()
     case = await dispatched(cases, terms)
     await cases.stop_worker()
     state = fold(case.entries)
