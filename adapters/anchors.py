@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from adapters.database import Database
 from adapters.journals import JournalStore, journal_heads
+from adapters.raw import Row, read_rows, texts
 from adapters.signing import PublicKey, SigningKey
 from adapters.tables import AnchorRow, IntakeRow, LedgerRow
 from domain.anchor import (
@@ -50,7 +51,7 @@ class AnchorStore(JournalStore):
         """Return every district that has an anchor."""
         query = select(AnchorRow.district).distinct().order_by(AnchorRow.district)
         async with self._database.read() as connection:
-            return list((await connection.execute(query)).scalars())
+            return await connection.run_sync(texts, query)
 
     async def add_anchor(self, district: str, at: datetime, key: SigningKey) -> tuple[StoredAnchor, bool]:
         """Anchor the district's chains as they are now; when nothing has moved since the day's newest, do nothing.
@@ -66,7 +67,7 @@ class AnchorStore(JournalStore):
             made = await asyncio.to_thread(_next, district, at, key, stored, heads, journals)
             if made is None:
                 return stored[-1], False
-            row = {name: getattr(made, name) for name in StoredAnchor.__dataclass_fields__}
+            row = {column.name: getattr(made, column.name) for column in AnchorRow.__table__.columns}
             try:
                 async with self._database.write() as connection:
                     await connection.execute(insert(AnchorRow), [row])
@@ -97,19 +98,21 @@ _AT_ONCE = 500
 
 
 def _anchors(connection: Connection, district: str) -> list[StoredAnchor]:
-    query = select(AnchorRow).where(AnchorRow.district == district).order_by(AnchorRow.number)
-    return [
-        StoredAnchor(
-            district=row.district,
-            number=row.number,
-            day=row.day,
-            document=row.document,
-            hash=row.hash,
-            signature=row.signature,
-            key_id=row.key_id,
-        )
-        for row in connection.execute(query)
-    ]
+    query = select(AnchorRow.__table__).where(AnchorRow.district == district).order_by(AnchorRow.number)
+    return [_stored(row) for row in read_rows(connection, query)]
+
+
+def _stored(row: Row) -> StoredAnchor:
+    unreadable = {column: str(row.values[column]) for column in row.unreadable}
+    instead: dict[str, int | date] = {}
+    if unreadable.keys() & {"number", "day"}:
+        try:
+            said = Anchor.model_validate_json(row.values["document"])
+            instead = {"number": said.number, "day": said.day}
+        except ValueError:
+            instead = {"number": 0, "day": date.min}
+    replaced = {column: each for column, each in instead.items() if column in unreadable}
+    return StoredAnchor(**{**row.values, **replaced}, unreadable=unreadable)
 
 
 def _heads(connection: Connection, district: str) -> list[Head]:
@@ -261,7 +264,7 @@ def publish_missing(anchors: Sequence[StoredAnchor], key: PublicKey, folder: Pat
     """
     daily, written, differing = daily_numbers(anchors), list[Path](), list[AnchorInvalid]()
     for each in anchors:
-        if each.key_id != key.id:
+        if each.key_id != key.id or each.unreadable:
             continue
         try:
             written.append(publish(each, key, folder, daily=each.number in daily))
@@ -317,7 +320,7 @@ class AnchorKeeper:
         """
         made, is_new = await self._store.add_anchor(district, at, self._key)
         stored = await self._store.anchors(district)
-        contradicted = []
+        contradicted = [each.row for each in stored if each.unreadable]
         if self._folder is not None:
             try:
                 await asyncio.to_thread(publish_missing, stored, self._key.public, self._folder)

@@ -1,6 +1,7 @@
 """The archive: a directory, or a bucket of an S3-compatible store. What is once written is never written over."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import tempfile
@@ -122,6 +123,8 @@ class BucketArchive(Archive):
         try:
             answer = await obstore.get_async(self._store, name)
             return bytes(await answer.bytes_async())
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._address + name) from None
         except BaseError as error:
             raise _away(error) from error
 

@@ -6,6 +6,7 @@ What is read here may come from anybody: nothing is ever unpacked to disk, and e
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -137,13 +138,50 @@ def unpack(content: bytes) -> dict[str, bytes]:
     """Return the files of a zip that may be hostile.
 
     Raises:
-        BundleInvalid: `bundle_invalid`: no zip, damaged, encrypted, too large, or with names that no bundle has.
+        BundleInvalid: `bundle_invalid`: no zip, damaged, encrypted, too large, with names that no bundle has, or with
+            anything beside the zip.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _read(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError):
+            files = _read(archive)
+            if _length(content, archive) != len(content):
+                raise BundleInvalid(
+                    "bundle_invalid", "审计包的 ZIP 之前、之后或其中另有内容,不是原样的审计包。"
+                )
+            return files
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        OSError,
+    ):
         raise BundleInvalid("bundle_invalid", "不是完好的审计包(ZIP 文件损坏或无法读取)。") from None
+
+
+def _length(content: bytes, archive: zipfile.ZipFile) -> int:
+    """Return how long a zip of just these members is: whatever else a reader of zips would skip makes it longer.
+
+    Comments of a bundle's members and fields that other programs add to them count as theirs.
+    """
+    place = directory = 0
+    for info in sorted(archive.infolist(), key=lambda each: each.header_offset):
+        if info.header_offset != place:
+            return -1
+        name, extra = struct.unpack_from("<HH", content, place + _NAME_LENGTH)
+        place += _LOCAL + name + extra + info.compress_size
+        if info.flag_bits & _DESCRIBED_AFTER:
+            place += 16 if content[place : place + 4] == b"PK\x07\x08" else 12
+        directory += _CENTRAL + name + len(info.extra) + len(info.comment)
+    return place + directory + _END
+
+
+# Sizes of a zip's headers (PKWARE APPNOTE 6.3, 4.3.7, 4.3.12, 4.3.16), and the flag of a descriptor after the data.
+_LOCAL, _NAME_LENGTH, _CENTRAL, _END = 30, 26, 46, 22
+_DESCRIBED_AFTER = 0x08
 
 
 def _read(archive: zipfile.ZipFile) -> dict[str, bytes]:

@@ -151,11 +151,17 @@ class Database:
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:case_id, 0))")
 
 
+_NO_TEXT = "Could not decode to UTF-8"
+"""What SQLite's driver says of a text that is none."""
+
+
 @contextmanager
 def _away_is_unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
+        if _NO_TEXT in str(error):
+            raise  # the database answers; it is the value that somebody wrote
         raise StoreUnavailable(str(error)) from error
     except DBAPIError as error:
         if error.connection_invalidated:

@@ -4,14 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Insert, Select, exists, select
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection, Insert, Select, case, exists, select, true
 from sqlalchemy.orm import aliased
 
 from adapters.database import Database
 from adapters.projection import READ_MODELS, Step, project
-from adapters.raw import Row, read_rows
+from adapters.raw import Row, read_rows, texts
 from adapters.tables import (
     ArchivedRow,
     ArchivedRunRow,
@@ -26,11 +27,13 @@ from adapters.tables import (
     TimelineRow,
     WatchRow,
 )
+from adapters.terms import NAMES_A_USER
 from domain.case import CaseId
-from domain.district import Terms
+from domain.district import District, Terms
 from domain.errors import DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
+from domain.ports import ArchivedRun, Kept
 from domain.roll import Orphan, Scope
 from domain.verify import Check, Finding, ReadModel, StoredRow
 
@@ -60,6 +63,20 @@ class Evidence:
     read_models: Rows
     unreadable: tuple[Finding, ...] = ()
     terms_columns: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """What SQL says that the archive holds of a case.
+
+    Attributes:
+        manifests: of every version that was archived.
+        unreadable: the rows that cannot be read.
+    """
+
+    manifests: tuple[Kept, ...]
+    runs: tuple[ArchivedRun, ...]
+    unreadable: tuple[Finding, ...]
 
 
 class EvidenceStore:
@@ -103,8 +120,8 @@ class EvidenceStore:
         )
         scope = Scope(district=district, called_from=called_from, called_before=called_before)
         async with self._database.read() as connection:
-            found = {row.case_id for each in (query, opening) for row in await connection.execute(each)}
-            found |= set(filter(scope.covers, (await connection.execute(headless)).scalars()))
+            found = {row for each in (query, opening) for row in await connection.run_sync(texts, each)}
+            found |= set(filter(scope.covers, await connection.run_sync(texts, headless)))
         return [CaseId(case_id) for case_id in sorted(found)]
 
     async def held(self, case_ids: Sequence[str]) -> set[str]:
@@ -124,22 +141,34 @@ class EvidenceStore:
             return {
                 case_id
                 for column in (ArchivedRow.case_id, ArchivedRunRow.case_id)
-                for case_id in (await connection.execute(select(column).distinct())).scalars()
+                for case_id in await connection.run_sync(texts, select(column).distinct())
             }
+
+    async def register(self, case_id: CaseId) -> Register:
+        """Return what is registered of the case as archived."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(_register, case_id)
 
     async def orphans(self) -> list[Orphan]:
         """Return the rows of read models of which the ledger has nothing: of the timeline no such entry, of others no case."""
         async with self._database.read() as connection:
             return [
-                Orphan(table=str(table.__tablename__), case_id=row[0], row=_place(row))
+                Orphan(table=str(table.__tablename__), case_id=str(key[0]), row=_place(key))
                 for table in READ_MODELS
-                for row in await connection.execute(_orphans_of(table))
+                for key in await connection.run_sync(_keys, _orphans_of(table))
             ]
 
     async def district_codes(self) -> set[str]:
         """Return the loaded districts by name alone, whatever stands in their documents."""
         async with self._database.read() as connection:
-            return set((await connection.execute(select(DistrictRow.code))).scalars())
+            return set(await connection.run_sync(texts, select(DistrictRow.code)))
+
+    async def unreadable_districts(self) -> list[str]:
+        """Return the loaded districts of which the document is none."""
+        async with self._database.read() as connection:
+            query = select(DistrictRow.code, DistrictRow.document)
+            rows = await connection.run_sync(lambda sync: list(read_rows(sync, query)))
+        return sorted(str(row.values["code"]) for row in rows if not _is_district(row.values["document"]))
 
     async def listed_in(self, district: str) -> set[str]:
         """Return the cases that the lists show in a district, whatever their ids say."""
@@ -153,12 +182,24 @@ _MOST_ORPHANS = 10_000
 """How many orphans of one table are named at most: forged rows must not fill the memory."""
 
 
+def _is_district(document: str) -> bool:
+    try:
+        District.model_validate_json(document)
+    except ValidationError:
+        return False
+    return True
+
+
 def _orphans_of(table: type[ReadModelRow]) -> Select[Any]:
     has_entry = [LedgerRow.case_id == table.case_id]
     if table is TimelineRow:
         has_entry.append(LedgerRow.sequence == TimelineRow.sequence)
     keys = list(table.__table__.primary_key)
     return select(*keys).where(~exists().where(*has_entry)).order_by(*keys).limit(_MOST_ORPHANS)
+
+
+def _keys(connection: Connection, query: Select[Any]) -> list[tuple[object, ...]]:
+    return [tuple(row.values.values()) for row in read_rows(connection, query)]
 
 
 def _place(key: Sequence[object]) -> str:
@@ -181,7 +222,8 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
             IntakeRow.terms_id,
             TermsRow.document,
             TermsRow.district.label("terms_district"),
-            exists().where(DistrictRow.code == TermsRow.district).label("is_of_district"),
+            # The branches are tried in turn: that of the calls only where the others say nothing.
+            case((TermsRow.district == IntakeRow.district, true()), else_=NAMES_A_USER).label("is_shared"),
             TermsRow.policy_version,
             TermsRow.calendar_version,
         )
@@ -209,8 +251,8 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
         terms=taken["document"] or "" if taken else "",
         terms_id=taken["terms_id"] if taken else "",
         terms_columns={
-            # Districts under the very same terms share the row, and it names the one that was loaded first.
-            "district": taken["district"] if taken["is_of_district"] else taken["terms_district"],
+            # Districts under the very same terms share the row, and it names one of them.
+            "district": taken["district"] if taken["is_shared"] else taken["terms_district"],
             "policy_version": taken["policy_version"],
             "calendar_version": taken["calendar_version"],
         }
@@ -222,6 +264,46 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
     )
 
 
+def _register(connection: Connection, case_id: CaseId) -> Register:
+    unreadable: list[Finding] = []
+    versions = select(
+        ArchivedRow.entries, ArchivedRow.head, ArchivedRow.location, ArchivedRow.digest, ArchivedRow.document
+    ).where(ArchivedRow.case_id == case_id)
+    manifests = []
+    for row in read_rows(connection, versions.order_by(ArchivedRow.entries)):
+        place = f"{case_id}/{row.values['entries']}"
+        unreadable += _unreadable("archived", place, row, Check.HISTORY)
+        kept = _document(Kept, "archived", place, row, unreadable)
+        if kept is not None and not row.unreadable:
+            says = (row.values["location"], row.values["digest"])
+            # From a row that contradicts itself one that nothing can be equal to.
+            sound = says == (kept.location, kept.sha256)
+            manifests.append(kept if sound else kept.model_copy(update={"sha256": ""}))
+    found = select(ArchivedRunRow.run_id, ArchivedRunRow.document).where(ArchivedRunRow.case_id == case_id)
+    runs = []
+    for row in read_rows(connection, found.order_by(ArchivedRunRow.run_id)):
+        place = str(row.values["run_id"])
+        unreadable += _unreadable("archived_runs", place, row, Check.HISTORY)
+        run = _document(ArchivedRun, "archived_runs", place, row, unreadable)
+        if run is not None:
+            runs.append(run)
+    return Register(manifests=tuple(manifests), runs=tuple(runs), unreadable=tuple(unreadable))
+
+
+_Document = TypeVar("_Document", bound=BaseModel)
+
+
+def _document(
+    kind: type[_Document], table: str, place: str, row: Row, unreadable: list[Finding]
+) -> _Document | None:
+    try:
+        return kind.model_validate_json(row.values["document"])
+    except ValidationError:
+        if "document" not in row.unreadable:
+            unreadable.append(_unreadable_value(table, place, "document", row, Check.HISTORY))
+        return None
+
+
 def _stored(row: Row) -> StoredRow:
     known = {**row.values, "at": _NEVER} if "at" in row.unreadable else row.values
     return StoredRow(**known, unreadable=row.unreadable)
@@ -230,12 +312,14 @@ def _stored(row: Row) -> StoredRow:
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def _unreadable(table: str, place: str, row: Row) -> Iterator[Finding]:
+def _unreadable(table: str, place: str, row: Row, check: Check = Check.CHAIN) -> Iterator[Finding]:
     for column in row.unreadable:
-        detail = f"此值无法读取:“{str(row.values[column])[:60]}”。"
-        yield Finding(
-            check=Check.CHAIN, code="unreadable", table=table, row=place, field=column, detail=detail
-        )
+        yield _unreadable_value(table, place, column, row, check)
+
+
+def _unreadable_value(table: str, place: str, column: str, row: Row, check: Check) -> Finding:
+    detail = f"此值无法读取:“{str(row.values[column])[:60]}”。"
+    return Finding(check=check, code="unreadable", table=table, row=place, field=column, detail=detail)
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, object]:

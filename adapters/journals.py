@@ -1,6 +1,7 @@
 """The journals' chains in SQL: each row of a journal's table gets its link in the same transaction."""
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, Text, bindparam, cast, exists, insert, select
 
 from adapters.database import Database
-from adapters.raw import read_rows
+from adapters.raw import read_rows, texts
 from adapters.tables import DecodingRow, IntakeRow, JournalRow, LedgerRow, OperationRow, Table
 from domain.journal import Journal, JournalCheck, JournalHead, Link, content_digest, link
 
 _AT_ONCE = 500
+_NUMBER = re.compile(r"[0-9]{1,18}")
+"""What a database can take for a row's number: another key, in a link that somebody wrote, has no row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,7 @@ class JournalStore:
             return {
                 district
                 for column in columns
-                for district in (await connection.execute(select(column).distinct())).scalars()
+                for district in await connection.run_sync(texts, select(column).distinct())
             }
 
 
@@ -195,7 +198,7 @@ def _key(source: _Source) -> Any:
 
 def _digests(connection: Connection, source: _Source, keys: Sequence[str]) -> dict[str, str]:
     columns, key = source.table.__table__.c, source.table.__table__.c[source.key]
-    wanted = keys if source.key == "case_id" else [int(each) for each in keys if each.isdecimal()]
+    wanted = keys if source.key == "case_id" else [int(each) for each in keys if _NUMBER.fullmatch(each)]
     query = select(key, *(columns[name] for name in (source.at, *source.bound))).where(key.in_(wanted))
     # What cannot be read stands as text, of which the digest is another.
     return {str(row.values[source.key]): source.digest(row.values) for row in read_rows(connection, query)}

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from temporalio.api.history.v1 import History, HistoryEvent
 
 from activities.archive import read_manifest
-from adapters.upkeep import UpkeepStore
+from adapters.evidence import EvidenceStore
 from domain.case import CaseId
 from domain.errors import ArchiveConflict
-from domain.ports import Archive, ArchivedRun, Manifest
+from domain.ports import Archive, ArchivedRun, Kept, Manifest
+from domain.verify import Finding
 
 _MANIFEST = "/manifest.json"
 
@@ -24,15 +25,19 @@ class KeptRuns:
 
     What is known of a run stands in two places: in the register (SQL), written when the run was read back, and in the
     archive's own manifests. A run must have every digest that either names.
+
+    Attributes:
+        unreadable: rows of the register that say nothing, as far as it has been read.
     """
 
-    def __init__(self, store: UpkeepStore, archive: Archive, case_id: CaseId) -> None:
+    def __init__(self, store: EvidenceStore, archive: Archive, case_id: CaseId) -> None:
         self._store = store
         self._archive = archive
         self._case_id = case_id
         self._known: dict[str, list[ArchivedRun]] | None = None
         self._there: dict[str, str] = {}
         self._gone: list[str] = []
+        self.unreadable: tuple[Finding, ...] = ()
 
     async def run_ids(self) -> Sequence[str]:
         """Return the runs that are there, those that ended last first; unregistered ones last.
@@ -49,7 +54,7 @@ class KeptRuns:
         return [*listed, *sorted(self._there.keys() - ends.keys())]
 
     async def gone(self) -> Sequence[str]:
-        """Return the files of runs that a manifest, which is there, names, and that are not.
+        """Return the files that the register names, or a manifest that is there, and that are not.
 
         Raises:
             ArchiveConflict, OSError: see `run_ids`.
@@ -88,19 +93,22 @@ class KeptRuns:
                 for each in names
                 if each.endswith(".pb.gz")
             }
-            for run in await self._store.archived_runs(self._case_id):
+            register = await self._store.register(self._case_id)
+            self.unreadable = register.unreadable
+            for run in register.runs:
                 known[run.run_id].append(run)
-            for manifest in await self._manifests([each for each in names if each.endswith(_MANIFEST)]):
+            manifests = [each for each in names if each.endswith(_MANIFEST)]
+            for manifest in await self._manifests(manifests, register.manifests):
                 for run in manifest.runs:
                     known[run.run_id].append(run)
-                    if run.run_id not in self._there and run.kept.name not in self._gone:
-                        self._gone.append(run.kept.name)
+            promised = [*register.manifests, *(run.kept for runs in known.values() for run in runs)]
+            self._gone = [name for name in dict.fromkeys(each.name for each in promised) if name not in names]
             self._known = known
         return self._known
 
-    async def _manifests(self, names: Sequence[str]) -> list[Manifest]:
+    async def _manifests(self, names: Sequence[str], promised: Sequence[Kept]) -> list[Manifest]:
         """Return the manifests: those that are registered must have their digest, others speak for themselves."""
-        registered = {each.manifest.name: each.manifest for each in await self._store.archived(self._case_id)}
+        registered = {each.name: each for each in promised}
         found = []
         for name in names:
             if name in registered:

@@ -42,6 +42,11 @@ def read_rows(connection: Connection, query: Select[*tuple[Any, ...]]) -> Iterat
         yield Row(values=values, unreadable=tuple(unreadable))
 
 
+def texts(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[str]:
+    """Return the first column of what the query selects; what is no text stands as the text that shows it."""
+    return [str(next(iter(row.values.values()))) for row in read_rows(connection, query)]
+
+
 class _Reader:
     """Makes of what a driver gives what the column's type holds."""
 

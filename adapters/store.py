@@ -31,6 +31,7 @@ from adapters.tables import (
     PostRow,
     TermsRow,
 )
+from adapters.terms import hand_over
 from adapters.upkeep import UpkeepStore
 from domain.case import CaseId, PersonId
 from domain.district import District, Item, OrganisationKind, Terms
@@ -137,6 +138,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
                 "loaded_at": at,
             }
             await connection.execute(self._database.upsert(DistrictRow), [row])
+            await connection.run_sync(hand_over)
             await self._keep_catalogue(connection, district, at)
             await self._load_people(connection, district)
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import structlog
@@ -180,15 +180,15 @@ class UpkeepStore(LedgerStore):
             stage=row.stage,
             ledger=tuple(await self.raw_entries(case_id)),
             terms=((row.id, row.document),),
-            runs=tuple(await self.archived_runs(case_id)),
+            runs=tuple(run for run in await self.archived_runs(case_id) if run.kept.sha256),
         )
 
     async def archived_runs(self, case_id: CaseId) -> list[ArchivedRun]:
-        """Return the runs of the case that are registered as archived, in no order."""
-        query = select(ArchivedRunRow.document).where(ArchivedRunRow.case_id == case_id)
+        """Return the runs of the case that are registered as archived, in no order; see `_registered_run`."""
+        query = select(ArchivedRunRow.run_id, ArchivedRunRow.case_id, ArchivedRunRow.document)
         async with self._database.read() as connection:
-            known = (await connection.execute(query)).scalars().all()
-        return [ArchivedRun.model_validate_json(document) for document in known]
+            rows = (await connection.execute(query.where(ArchivedRunRow.case_id == case_id))).all()
+        return [_registered_run(row) for row in rows]
 
     async def unarchived_runs(self, runs: Sequence[tuple[CaseId, str]]) -> list[tuple[CaseId, str]]:
         """Return those of these runs that are not in the archive, of cases that this store knows."""
@@ -317,7 +317,7 @@ class UpkeepStore(LedgerStore):
     ) -> list[tuple[CaseId, ArchivedRun]]:
         """Return runs in the archive, of open cases too, in the order of their ids: Temporal's begin with the time."""
         query = (
-            select(ArchivedRunRow.case_id, ArchivedRunRow.document)
+            select(ArchivedRunRow.run_id, ArchivedRunRow.case_id, ArchivedRunRow.document)
             .join(IntakeRow, IntakeRow.case_id == ArchivedRunRow.case_id)
             .where(ArchivedRunRow.run_id > after, _in(IntakeRow.district, district))
             .order_by(ArchivedRunRow.run_id)
@@ -327,7 +327,7 @@ class UpkeepStore(LedgerStore):
             query = query.where(ArchivedRunRow.case_id == case_id)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-        return [(CaseId(row.case_id), ArchivedRun.model_validate_json(row.document)) for row in rows]
+        return [(CaseId(row.case_id), _registered_run(row)) for row in rows]
 
     async def newest_archived(self) -> ArchivedVersion | None:
         """Return what was archived last; None when nothing was."""
@@ -663,6 +663,26 @@ def _registered(row: Any) -> Kept:
             return kept
     name = f"{version_folder(row.case_id, row.entries, row.head)}/manifest.json"
     return Kept(name=name, location=row.location, sha256="", size=0)
+
+
+def _registered_run(row: Any) -> ArchivedRun:
+    """Return the run as the row names it; from a row that says nothing one that nothing can be equal to."""
+    with contextlib.suppress(ValueError):
+        return ArchivedRun.model_validate_json(row.document)
+    name, where = f"cases/{row.case_id}/runs/{row.run_id}.pb.gz", f"archived_runs,{row.run_id}"
+    nothing = Kept(name=name, location=where, sha256="", size=0)
+    return ArchivedRun(
+        run_id=row.run_id,
+        status="UNREADABLE",
+        started_at=_NEVER,
+        closed_at=_NEVER,
+        continued_from="",
+        events=0,
+        kept=nothing,
+    )
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _made_at(document: str) -> datetime | None:

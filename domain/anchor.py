@@ -200,6 +200,8 @@ class StoredAnchor:
     Attributes:
         hash: SHA-256 of the text, in lower-case hexadecimal.
         signature: over the text, in lower-case hexadecimal.
+        unreadable: what stands in columns where it is none of the column's type; number and day are then what the
+            document says, or 0 and the first day that there is.
     """
 
     district: str
@@ -209,11 +211,16 @@ class StoredAnchor:
     hash: str
     signature: str
     key_id: str
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def row(self) -> str:
         """Which anchor it is, in findings."""
-        return f"第{self.number}号({self.day})"
+        number, day = (self.unreadable.get(name, getattr(self, name)) for name in ("number", "day"))
+        return f"第{str(number)[:_SHOWN]}号({str(day)[:_SHOWN]})"
+
+
+_SHOWN = 60
 
 
 def make(
@@ -294,6 +301,10 @@ def read_anchors(stored: Sequence[StoredAnchor], *, table: str = "anchors") -> A
     previous = GENESIS
     for number, each in enumerate(stored, start=1):
         row = each.row
+        chain.findings += [
+            _found("unreadable", table, row, column, f"此值无法读取:“{stands[:_SHOWN]}”。")
+            for column, stands in each.unreadable.items()
+        ]
         try:
             anchor = Anchor.model_validate_json(each.document)
         except ValueError:
@@ -328,7 +339,7 @@ def _anchor(
         "root": anchor.root == tree.root.hex(),
     }
     for column, good in checks.items():
-        if not good:
+        if not good and column not in stored.unreadable:
             yield _found("anchor_differs", table, row, column, "锚定记录被改动、删除、插入或调换。")
 
 

@@ -426,7 +426,7 @@ class Difference(Value):
 
     Attributes:
         kind: `not_started`, `missing` (no run goes on), `ledger_rewritten` (the same, and its ledger is not what an
-            anchor or the archive knows), `ended` (ended, but open in SQL), `stray` (runs, but unknown or closed in
+            anchor, the archive or the ended run's own history knows), `ended` (ended, but open in SQL), `stray` (runs, but unknown or closed in
             SQL), `ledger_behind`, `stage_differs`, or `failed` (could not be looked at).
         done: what was done about it: `started`, `restarted`, or nothing.
     """

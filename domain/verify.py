@@ -109,6 +109,16 @@ class Verdict:
         return 2 if self.findings else 0
 
 
+def not_checked(error: Exception, check: Check, table: str, what: str) -> Finding:
+    """Say that an unexpected error ended the verification of one thing; it accuses nobody.
+
+    Args:
+        what: Chinese; what was not verified to the end.
+    """
+    detail = f"核验中出现意外错误 {type(error).__name__},{what}未核验完毕。"
+    return Finding(check=check, code="not_checked", table=table, detail=detail, proven=False)
+
+
 def status_of(verdicts: Iterable[Verdict]) -> int:
     """Return the exit status of a whole report: what is wrong weighs more than what could not be checked."""
     statuses = {verdict.status for verdict in verdicts}

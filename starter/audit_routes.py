@@ -99,7 +99,7 @@ async def list_anchors(doors: OurDoors, person: Reader, district: str | None = N
         "items": [
             {
                 "number": each.number,
-                "day": each.day.isoformat(),
+                "day": each.unreadable.get("day", each.day.isoformat()),
                 "daily": each.number in daily,
                 "document": each.document,
                 "hash": each.hash,

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from itertools import repeat
 from pathlib import Path
@@ -19,6 +19,7 @@ from temporalio.client import Client
 from adapters import anchors as published
 from adapters.archive import open_archive
 from adapters.bundle import BundleInvalid, open_bundle
+from adapters.database import StoreUnavailable
 from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
 from adapters.store import Store
@@ -31,7 +32,16 @@ from domain.errors import DomainError
 from domain.journal import LABELS as JOURNAL_LABELS
 from domain.ports import Archive
 from domain.roll import Scope
-from domain.verify import CHECKS, Check, DigestName, Finding, Verdict, read_chain, status_of
+from domain.verify import (
+    CHECKS,
+    Check,
+    DigestName,
+    Finding,
+    Verdict,
+    not_checked,
+    read_chain,
+    status_of,
+)
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.local import use_data
@@ -149,7 +159,12 @@ async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[Ca
             district=wanted.district, called_from=wanted.called_from, called_before=wanted.called_before
         )
         folder = anchor_files or Settings().anchor_dir
-        roll = await call_roll(store, client, _archive(), folder, scope)
+        try:
+            roll = await call_roll(store, client, _archive(), folder, scope)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            return case_ids, (_not_judged(error, Check.CASES, "全部案件"),)
         overlooked = sorted(set(roll.known) - set(case_ids))  # their rows say that they are of another time
         return [*case_ids, *overlooked], roll.verdicts
 
@@ -270,6 +285,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
     """Hold the present ledgers against all anchors, print, and return the exit status."""
     keys = {pinned.id: pinned} if pinned else _own_key()
     files, wrong = _published(folder, district)
+    unnamed = folder is None and wrong is None
     statuses = []
     if wrong is not None:
         _say("已发布的锚定文件")
@@ -278,8 +294,52 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
         codes = await store.district_codes() | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
-            statuses.append(_print([await judge_anchors(store, code, files.get(code), keys)]))
+            missing = await _files_missing(store, code) if unnamed and code not in files else []
+            verdict = await _anchors_of(store, code, files.get(code), keys)
+            statuses.append(_print([replace(verdict, findings=(*verdict.findings, *missing))]))
     return worst(statuses or [2])
+
+
+async def _anchors_of(
+    store: Store,
+    code: str,
+    files: Sequence[anchoring.StoredAnchor] | None,
+    keys: Mapping[str, PublicKey],
+) -> Verdict:
+    """Judge, and let an error that nobody thought of end the judgement of this district alone."""
+    try:
+        return await judge_anchors(store, code, files, keys)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        return _not_judged(error, Check.ANCHORS, "本区(市)的锚定")
+
+
+async def _files_missing(store: Store, code: str) -> list[Finding]:
+    """Accuse a folder of the settings that has no anchor of a district which has some: they are published as made.
+
+    A folder that is not there at all may be on the machine of the workers alone.
+    """
+    where = Settings().anchor_dir
+    if where is None or not (stored := await store.anchors(code)):
+        return []
+    detail = (
+        f"数据库中有 {len(stored)} 次锚定,而发布目录 {where} 中一个也没有:被删除,或从未发布"
+        f"(执行 shaodao audit anchor --district {code} 可重新发布)。"
+    )
+    return [
+        Finding(
+            check=Check.ANCHORS,
+            code="anchor_file_missing",
+            table="锚定文件",
+            detail=detail,
+            proven=where.is_dir(),
+        )
+    ]
+
+
+def _not_judged(error: Exception, check: Check, what: str) -> Verdict:
+    return Verdict(check=check, findings=(not_checked(error, check, check.value, what),))
 
 
 def _published(
@@ -311,7 +371,13 @@ async def verify_journals(district: str | None) -> int:
         codes = await store.district_codes() | await store.journaled_districts()
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
-            statuses.append(_print(await judge_journals(store, code)))
+            try:
+                judged = await judge_journals(store, code)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                judged = [_not_judged(error, Check.INTAKE, "本区(市)的日志链")]
+            statuses.append(_print(judged))
     if not statuses:
         _say("没有任何区(市)与日志可核验。")
     return worst(statuses or [2])

@@ -94,8 +94,9 @@ async def gather(
         evidence = await store.evidence(case_id)
         kept = KeptRuns(store, archive, case_id) if archive is not None else None
         runs, gap, findings = await _runs(client, case_id, evidence, kept)
-        if gap and kept is not None and client is not None:
-            findings += await _gone(kept)
+        if kept is not None:
+            findings += kept.unreadable
+            findings += await _gone(kept) if gap and client is not None else ()
         if evidence is None:
             if not runs and not findings:
                 raise CaseUnknown("case_unknown", f"没有案件“{case_id}”:台账、执行历史中均无记录。")
@@ -146,7 +147,7 @@ async def _gone(kept: KeptRuns) -> list[Finding]:
         missing = await kept.gone()
     except (ArchiveConflict, OSError):
         return []  # which is why the history is not whole, and has been said
-    detail = "清单所载的执行历史文件不在归档中:被删除。"
+    detail = "登记或清单所载的文件不在归档中:被删除。"
     return [
         Finding(check=Check.HISTORY, code="archive_damaged", table="归档", row=name, detail=detail)
         for name in missing
@@ -225,19 +226,35 @@ async def verify_cases(
 
 
 async def _judge_all(gathered: Mapping[CaseId, Gathered], *, by_sdk: bool) -> dict[CaseId, list[Verdict]]:
-    runs = [run for each in gathered.values() for run in each.runs]
-    replayed = iter(await replay(runs, by_sdk=by_sdk))
-    return {
-        case_id: _judge_one(each, [next(replayed) for _ in each.runs]) for case_id, each in gathered.items()
-    }
+    replayed = await _replay_all({case_id: each.runs for case_id, each in gathered.items()}, by_sdk=by_sdk)
+    return {case_id: _judge_one(each, replayed[case_id]) for case_id, each in gathered.items()}
 
 
-def _judge_one(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:
+async def _replay_all(
+    runs: Mapping[CaseId, Sequence[RunHistory]], *, by_sdk: bool
+) -> dict[CaseId, list[Replayed] | Exception]:
+    """Replay all of them together; where that ends in an error, case by case: it is the error of one of them."""
+    try:
+        done = iter(await replay([run for some in runs.values() for run in some], by_sdk=by_sdk))
+        return {case_id: [next(done) for _ in some] for case_id, some in runs.items()}
+    except Exception as error:
+        if len(runs) == 1:
+            return dict.fromkeys(runs, error)
+    single = [await _replay_all({case_id: some}, by_sdk=by_sdk) for case_id, some in runs.items()]
+    return {case_id: each for some in single for case_id, each in some.items()}
+
+
+def _judge_one(gathered: Gathered, replayed: Sequence[Replayed] | Exception) -> list[Verdict]:
+    if isinstance(replayed, Exception):
+        return _given_up(gathered, replayed)
     try:
         return judge_gathered(gathered, replayed)
     except Exception as error:
-        unreadable = gathered.evidence.unreadable
-        return [Verdict(check=Check.CHAIN, findings=(*unreadable, _not_checked(error)))]
+        return _given_up(gathered, error)
+
+
+def _given_up(gathered: Gathered, error: Exception) -> list[Verdict]:
+    return [Verdict(check=Check.CHAIN, findings=(*gathered.evidence.unreadable, _not_checked(error)))]
 
 
 def _not_gathered(error: Exception) -> list[Verdict]:
@@ -249,8 +266,7 @@ def _not_gathered(error: Exception) -> list[Verdict]:
 
 
 def _not_checked(error: Exception) -> Finding:
-    detail = f"核验中出现意外错误 {type(error).__name__},本案未核验完毕。"
-    return _unknown(Check.CHAIN, "not_checked", "ledger", detail)
+    return verify.not_checked(error, Check.CHAIN, "ledger", "本案")
 
 
 def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Verdict]:

@@ -170,8 +170,8 @@ class Operations:
             before_deploy: to before the first workflow task of this build.
             to_event: to before the workflow task that completed at this event, or next after it; neither: from the
                 ledger.
-            despite_anchor: from a ledger that is not what anchors or archive hold: for somebody who has found out
-                why, as after the database was restored from a backup.
+            despite_anchor: from a ledger that is not what anchors or archive hold, or what it acknowledged to the
+                last run: for somebody who has found out why, as after the database was restored from a backup.
 
         Raises:
             Refused: `case_over`, `no_reset_point`, or `never_started`.

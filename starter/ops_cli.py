@@ -153,7 +153,7 @@ def reset(
         bool,
         typer.Option(
             "--despite-anchor",
-            help="台账与锚定、归档或上次运行所确认的不符时仍继续;须已由审计人员查明原因。",
+            help="台账与锚定、归档或已结束运行的历史中台账确认过的记录不符,已由审计人员查明,仍按台账继续。",
         ),
     ] = False,
     url: Url = LOCAL,

@@ -568,8 +568,10 @@ async def _problem(
             await verify_run(archive, run)
     except DomainError as error:
         return error.detail
-    except FileNotFoundError:
-        return "归档文件缺失。"
+    except FileNotFoundError as missing:
+        return f"登记或清单所载的归档文件缺失:{missing.filename}。"
+    except OSError:
+        raise Problem(503, "archive_unavailable", "归档暂不可用,请联系管理员。") from None
     return None
 
 

@@ -81,6 +81,11 @@ async def call_roll(
     held = await store.held(sorted(witnesses.by_case))
     told = "、".join(f"{who} {count} 件" for who, count in witnesses.counts.items())
     findings = [*missing_cases(witnesses.by_case, held), *witnesses.unasked]
+    findings += [
+        _unreadable(code)
+        for code in await store.unreadable_districts()
+        if scope.district is None or code == scope.district
+    ]
     orphans = await store.orphans()
     if orphans and scope.district is not None:
         # What a row says of its time is not believed, so that the period does not count here.
@@ -96,6 +101,19 @@ async def call_roll(
             ),
         ),
         known=tuple(CaseId(case_id) for case_id in sorted(held)),
+    )
+
+
+def _unreadable(district: str) -> Finding:
+    """Nobody is accused: an older version may have written what this one cannot read."""
+    return Finding(
+        check=Check.CASES,
+        code="unreadable",
+        table="districts",
+        row=district,
+        field="document",
+        detail="区(市)的原文无法读取:被改动,或由其他版本写入;重新载入区(市)资料即可恢复。",
+        proven=False,
     )
 
 

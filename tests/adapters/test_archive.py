@@ -47,8 +47,9 @@ async def test_the_same_again_changes_nothing_and_something_else_is_refused(arch
 
 
 async def test_what_is_not_there_is_not_found(archive: Archive) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as missing:
         await archive.get("cases/nothing")
+    assert missing.value.filename.endswith("/cases/nothing")
     assert await archive.names("nowhere") == []
 
 

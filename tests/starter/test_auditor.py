@@ -23,7 +23,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from adapters.anchors import AnchorInvalid, AnchorKeeper, read_published
 from adapters.bundle import open_bundle
-from adapters.histories import fetch_runs
+from adapters.histories import RunHistory, fetch_runs
 from adapters.migrate import upgrade
 from adapters.signing import SigningKey
 from adapters.store import Store
@@ -33,8 +33,8 @@ from domain import verify
 from domain.anchor import Anchor, Head, is_included
 from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
-from domain.verify import Check, Verdict, status_of
-from starter import schedules
+from domain.verify import Check, Replayed, Verdict, status_of
+from starter import auditor, schedules
 from starter.audit_runs import anchor, judge_anchors, verify_anchors, verify_journals
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
@@ -281,6 +281,34 @@ async def test_terms_that_are_gone_or_no_longer_what_their_row_says_are_named(ho
     assert (status_of(judged), found(judged)) == (1, {("terms_missing", "terms", "", "id")})
 
 
+async def test_terms_may_name_another_district_only_where_it_has_the_very_same(store: Store) -> None:
+    async def said() -> set[tuple[str, str, str, str]]:
+        ((_, judged),) = await verify_cases(store, None, [case_id])
+        return {each for each in found(judged) if each[1] == "terms"}
+
+    at = datetime.now(UTC)
+    other = district("other").model_copy(update={"organisations": district().organisations[:1]})
+    await store.load_district(district(), at)
+    play = straight()
+    play.terms = district().terms()
+    await taken(store, play)
+    case_id = CaseId(play.state.case_id)
+    await store.load_district(other, at)
+    assert other.terms() != district().terms()
+    assert await said() == set()
+    await tamper(store, "UPDATE terms SET district = 'other'")
+    assert await said() == {("terms_changed", "terms", "", "district")}
+
+    await store.load_district(district("other"), at)  # now it has the same, and the row is shared
+    await tamper(store, "UPDATE terms SET district = 'other'")
+    assert await said() == set()
+    await store.load_district(other, at)  # it has moved on and leaves the row to who uses it
+    assert await said() == set()
+    async with store._database.read() as connection:
+        names = (await connection.execute(select(TermsRow.district))).scalars()
+        assert sorted(names) == ["other", "sample"]
+
+
 async def test_a_link_that_cannot_be_read_is_named_and_the_others_are_judged(house: House) -> None:
     await house.call()
     await house.call()
@@ -290,6 +318,96 @@ async def test_a_link_that_cannot_be_read_is_named_and_the_others_are_judged(hou
     await tamper(house.store, "UPDATE journals SET sequence = '2x' WHERE journal = 'intake' AND sequence = 2")
     wrong = await journals(house.store)
     assert ("unreadable", "journals", "intake 第2x条") in wrong[Check.INTAKE]
+
+
+GARBAGE_ANCHORS = {
+    "UPDATE anchors SET day = 'garbage' WHERE number = 1": ("第1号(garbage)", "day"),
+    "UPDATE anchors SET day = 20260304 WHERE number = 1": ("第1号(20260304)", "day"),
+    "UPDATE anchors SET number = 'one' WHERE number = 1": ("第one号({day})", "number"),
+    "UPDATE anchors SET document = CAST(document AS BLOB) WHERE number = 1": ("第1号({day})", "document"),
+    "UPDATE anchors SET key_id = x'00ff' WHERE number = 1": ("第1号({day})", "key_id"),
+}
+"""What SQLite takes in any column."""
+
+
+async def test_an_anchor_that_cannot_be_read_is_named_and_the_others_are_judged(
+    sqlite_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, keeper = sqlite_store, AnchorKeeper(sqlite_store, KEY, tmp_path / "anchors")
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await keeper.anchor("sample", datetime.now(UTC))
+    await taken(store, another(straight(), "sample-20260304-000001"))
+    await keeper.anchor("sample", datetime.now(UTC))
+    day = (await store.anchors("sample"))[0].day
+    for statement, (row, column) in GARBAGE_ANCHORS.items():
+        async with store._database.read() as connection:
+            before = list((await connection.execute(text("SELECT * FROM anchors"))).mappings())
+        await tamper(store, statement)
+        assert await verify_anchors(None, None, KEY.public) == 1, statement
+        said = capsys.readouterr().out
+        assert f"✗ [unreadable] anchors,{row.format(day=day)},{column}:" in said, said
+        assert "not_checked" not in said
+        assert await verify_journals(None) in {0, 1}
+        assert "not_checked" not in capsys.readouterr().out
+        names = ", ".join(f":{name}" for name in before[0])
+        async with store._database.write() as connection:
+            await connection.execute(text("DELETE FROM anchors"))
+            insertion = text(f"INSERT INTO anchors VALUES ({names})")  # noqa: S608
+            await connection.execute(insertion, [dict(row) for row in before])
+    assert await verify_anchors(None, None, KEY.public) == 0
+    await tamper(store, "UPDATE anchors SET day = 'garbage' WHERE number = 1")
+    told = (await keeper.anchor("sample", datetime.now(UTC))).contradicted
+    assert told == ("第1号(garbage)",)
+    assert not list((tmp_path / "anchors").glob("*0001-01-01*"))
+
+
+async def test_an_error_that_nobody_thought_of_ends_the_judgement_of_one_district_alone(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = sqlite_store
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
+    await tamper(
+        store,
+        "INSERT INTO districts SELECT 'another', name, terms_id, document, loaded_at FROM districts",
+        "UPDATE anchors SET document = CAST(x'ff' AS TEXT)",
+        "UPDATE journals SET key = CAST(x'ff' AS TEXT)",
+    )
+    assert await verify_anchors(None, None, KEY.public) == 2
+    said = capsys.readouterr().out
+    assert "? [not_checked] anchors:核验中出现意外错误 OperationalError" in said
+    assert "区(市) another" in said
+    assert await verify_journals(None) == 2
+    assert "? [not_checked] intake:" in capsys.readouterr().out
+
+
+async def test_a_history_that_breaks_the_replay_of_all_costs_its_own_case_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking, sound = await house.call(), await house.call()
+
+    async def breaks(runs: Sequence[RunHistory], *, by_sdk: bool = False) -> list[Replayed]:
+        if any(breaking in run.history.workflow_id for run in runs):
+            raise MemoryError
+        return await replay(runs, by_sdk=by_sdk)
+
+    monkeypatch.setattr(auditor, "replay", breaks)
+    for by_sdk in (False, True):
+        ids = [CaseId(breaking), CaseId(sound)]
+        judged = dict(await verify_cases(house.store, house.doors.cases.client, ids, by_sdk=by_sdk))
+        ((finding,),) = (each.findings for each in judged[ids[0]])
+        assert (finding.code, finding.proven) == ("not_checked", False)
+        assert "MemoryError" in finding.detail
+        assert (status_of(judged[ids[0]]), status_of(judged[ids[1]])) == (2, 0)
 
 
 def gone(case_id: str) -> list[str]:
@@ -334,6 +452,42 @@ async def test_the_ledger_and_the_anchors_refuse_change(store: Store) -> None:
         with pytest.raises(DBAPIError, match="append-only"):
             async with store._database.write() as connection:
                 await connection.execute(text(statement))
+
+
+async def test_no_row_of_an_append_only_table_is_replaced_by_an_insert(store: Store) -> None:
+    """PostgreSQL has no inserts that replace: what it has instead is an update."""
+    await taken(store, straight())
+    await store.journal(operation("begun"))
+    await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
+    line = {
+        "person": "auditor",
+        "district": "sample",
+        "namespace": "",
+        "workflows": "",
+        "keys": "",
+        "digest": "",
+    }
+    async with store._database.write() as connection:
+        decoding = insert(Table.metadata.tables["decodings"])
+        await connection.execute(decoding.values(**line, at=datetime.now(UTC), payloads=1))
+    for table in ("ledger", "operations", "decodings", "anchors", "journals"):
+        keys = [column.name for column in Table.metadata.tables[table].primary_key]
+        statement = f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"  # noqa: S608 - a test's own names
+        if not store._database.is_sqlite:
+            statement = (
+                f"INSERT INTO {table} SELECT * FROM {table} "  # noqa: S608 - the same
+                f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {keys[0]} = excluded.{keys[0]}"
+            )
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with store._database.write() as connection:
+                await connection.execute(text(statement))
+    if store._database.is_sqlite:
+        other = (
+            "'intake', 'elsewhere', 1, key, at, digest, previous, hash FROM journals WHERE journal = 'intake'"
+        )
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with store._database.write() as connection:
+                await connection.execute(text(f"INSERT OR REPLACE INTO journals SELECT {other}"))
 
 
 async def taken(store: Store, play: Kept) -> None:
@@ -567,6 +721,13 @@ async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those
     monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
     monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
     assert await verify_anchors("sample", None, KEY.public) == 0
+    monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(elsewhere))
+    assert await verify_anchors("sample", None, KEY.public) == 1
+    assert "✗ [anchor_file_missing] 锚定文件:" in capsys.readouterr().out
+    monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(tmp_path / "nowhere"))
+    assert await verify_anchors("sample", None, KEY.public) == 2
+    assert "? [anchor_file_missing] 锚定文件:" in capsys.readouterr().out
+    monkeypatch.delenv("SHAODAO_ANCHOR_DIR")
     for where in (elsewhere, tmp_path / "nowhere"):
         assert await verify_anchors("sample", where, KEY.public) == 2
         assert "[no_anchor_file]" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Verdicts on cases of which Temporal has forgotten something: the archive has it, and is held against its digests."""
 
 import gzip
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,8 +93,11 @@ async def test_an_open_case_whose_earlier_runs_are_forgotten_is_proven_from_the_
         for file in run_files(keeping):
             file.unlink()
         nowhere = await judged(keeping, case_id)
-        assert [each.status for each in nowhere] == [0, 2, 0, 0]
-        assert "Temporal 与归档中均没有" in history(nowhere).findings[0].detail
+        assert [each.status for each in nowhere] == [0, 1, 0, 0]
+        promised = [each.row for each in history(nowhere).findings if each.code == "archive_damaged"]
+        assert promised == sorted(f"cases/{case_id}/runs/{run_id}.pb.gz" for run_id in early)
+        (unknown,) = (each for each in history(nowhere).findings if not each.proven)
+        assert "Temporal 与归档中均没有" in unknown.detail
 
 
 # --- everything forgotten ----------------------------------------------------------------------------------
@@ -118,6 +122,45 @@ async def test_a_run_that_the_manifest_names_and_the_archive_has_no_more_is_dama
     assert [each.code for each in verdict.findings] == ["archive_damaged", "history_missing"]
     assert verdict.findings[0].row.endswith(f"{case_id}/runs/{path.name}")
     assert verdict.status == 1
+
+
+async def test_a_case_whose_whole_folder_is_gone_from_the_archive_lacks_what_the_register_promised(
+    keeping: Keeping,
+) -> None:
+    case_id, house = await forgotten(keeping), keeping.house
+    (version,) = await house.store.archived(case_id)
+    (run_file,) = run_files(keeping)
+    shutil.rmtree(Path(keeping.url.removeprefix("file://")) / "cases" / case_id)
+    verdict = history(await judged(keeping, case_id))
+    assert verdict.status == 1
+    assert {(each.code, each.row) for each in verdict.findings if each.proven} == {
+        ("archive_damaged", version.manifest.name),
+        ("archive_damaged", f"cases/{case_id}/runs/{run_file.name}"),
+    }
+    assert [each.code for each in verdict.findings if not each.proven] == ["history_missing"]
+    house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+    checked = (await house.get("auditor", f"/cases/{case_id}/archive", check=True)).json()
+    assert f"{version.manifest.name}。" in checked["problem"]
+
+
+async def test_a_row_of_the_register_that_cannot_be_read_is_named_and_the_run_read_all_the_same(
+    keeping: Keeping,
+) -> None:
+    case_id, house = await forgotten(keeping), keeping.house
+    (run_file,) = run_files(keeping)
+    run_id = run_file.name.removesuffix(".pb.gz")
+    await tamper(house.store, "UPDATE archived_runs SET document = '{}', at = 'garbage'")
+    verdicts = await judged(keeping, case_id)
+    assert found(verdicts) == {("unreadable", "archived_runs", run_id, "document")}
+    assert (status_of(verdicts), "取自归档,摘要相符" in history(verdicts).note) == (1, True)
+    house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+    (listed,) = (await house.get("auditor", "/archive/runs")).json()["items"]
+    assert (listed["case_id"], listed["status"]) == (case_id, "UNREADABLE")
+    checked = (await house.get("auditor", f"/cases/{case_id}/archive", check=True)).json()
+    assert f"archived_runs,{run_id}" in checked["problem"]
+    await tamper(house.store, "UPDATE archived SET document = '{}', at = 'garbage', entries = 'x'")
+    (entries,) = {each[2] for each in found(await judged(keeping, case_id)) if each[1] == "archived"}
+    assert entries == f"{case_id}/x"
 
 
 async def test_a_case_that_temporal_has_forgotten_is_proven_from_the_archive_and_so_is_its_bundle(

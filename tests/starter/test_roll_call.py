@@ -210,6 +210,37 @@ async def test_a_case_without_its_call_and_without_intake_is_found_by_its_id(rol
     assert await roll.store.cases_called(district="elsewhere", **period) == []
 
 
+async def test_names_and_documents_that_cannot_be_read_end_no_roll(
+    real_server: WorkflowEnvironment, sqlite_store: Store, tmp_path: Path
+) -> None:
+    code = f"roll{uuid.uuid4().hex[:8]}"
+    async with open_house(real_server, sqlite_store, district=district(code)) as house:
+        keeping = Keeping(house, tmp_path / "archive")
+        await keeping.start()
+        roll = Roll(keeping, code, tmp_path / "anchors")
+        case_id = await roll.call()
+        await roll.until_listed(case_id)
+        await tamper(
+            roll.store,
+            "UPDATE districts SET document = '{'",
+            "INSERT INTO districts SELECT x'00ff', name, terms_id, document, loaded_at FROM districts",
+            "INSERT INTO archived_runs VALUES ('run', x'00ff', 'garbage', '{}')",
+            "UPDATE timeline SET case_id = x'00ff', sequence = 'x' WHERE sequence = 1",
+            f"UPDATE ledger SET case_id = x'00ff' WHERE case_id = '{case_id}' AND sequence = 1",  # noqa: S608
+        )
+        called = await roll.called()
+        found = {(each.code, each.row, each.proven) for each in cases(called).findings}
+        assert found == {
+            ("unreadable", code, False),
+            ("case_deleted", "案件 b'\\x00\\xff'", True),
+        }
+        assert ("row_added", "timeline", "b'\\x00\\xff'/x") in read_models(await roll.called(Scope()))
+        listed = await roll.store.cases_called(district=None, called_from=None, called_before=None)
+        assert listed == ["b'\\x00\\xff'", case_id]
+        everywhere = cases(await roll.called(Scope()))
+        assert ("unreadable", "b'\\x00\\xff'") in {(each.code, each.row) for each in everywhere.findings}
+
+
 async def test_whoever_cannot_be_asked_leaves_it_open_and_accuses_nobody(
     roll: Roll, monkeypatch: pytest.MonkeyPatch
 ) -> None:

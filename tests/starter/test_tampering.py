@@ -1,7 +1,9 @@
 """A thousand tamperings, drawn at random over every place where a record stands: each is found, at its exact place."""
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +19,8 @@ from adapters.bundle import Opened, check_files, check_signature, open_bundle
 from adapters.evidence import Evidence, Rows, projected
 from adapters.signing import SigningKey, digest_of
 from domain import audit
-from domain.case import CaseId
+from domain.case import ActionKind, CaseId
+from domain.commands import TakeAction
 from domain.events import Entry
 from domain.journal import (
     CHECK_OF,
@@ -30,8 +33,10 @@ from domain.journal import (
     link,
 )
 from domain.verify import DigestName, Finding, StoredRow, status_of
+from starter.audit_runs import verify_file
 from starter.auditor import Gathered, bundle_of, judge, judge_attachments
 from tests.records import EVERY, PHOTO, Kept, rechained, replayed, rows, straight, swapped
+from tests.sample import ECOLOGY, FULL_TERMS, OFFICERS
 
 TAMPERINGS = 1000
 READ_AT = datetime(2026, 3, 4, tzinfo=UTC)
@@ -404,6 +409,33 @@ WAYS: tuple[Callable[[st.DataObject], tuple[list[Finding], str, str, str]], ...]
 )
 
 
+def test_a_closed_case_with_a_follow_up_to_come_cannot_be_said_to_be_settled() -> None:
+    """Nobody would look for its run any more, and the follow-up would never be called for."""
+    play = Kept(terms=FULL_TERMS).release().dispatch(ECOLOGY).sign().check_in()
+    follow_up_on = (play.now + timedelta(days=10)).date()
+    notice = TakeAction(
+        by=OFFICERS[ECOLOGY],
+        department=ECOLOGY,
+        kind=ActionKind.DEMOLITION_NOTICE,
+        description="下达通知",
+        result="业主签收",
+        follow_up_on=follow_up_on,
+    )
+    play.do(notice).done().rate()
+    assert (play.state.is_over, play.state.is_settled) == (True, False)
+    record = Record(play, tuple(rows(play.entries)), projected(play.entries, play.terms))
+    assert record.findings() == []
+    (case,) = record.read_models["cases"]
+    assert case["settled_at"] is None
+    forged = {**record.read_models, "cases": [{**case, "settled_at": case["acted_at"]}]}
+    (finding,) = record.findings(read_models=forged)
+    assert (finding.code, finding.table, finding.field) == ("column_differs", "cases", "settled_at")
+    (clock,) = (each for each in record.read_models["clocks"] if each["ended_at"] is None)
+    others = [each for each in record.read_models["clocks"] if each is not clock]
+    stopped = {**forged, "clocks": [*others, {**clock, "ended_at": case["acted_at"]}]}
+    assert {each.field for each in record.findings(read_models=stopped)} == {"settled_at", "ended_at"}
+
+
 def test_records_that_nobody_touched_are_well() -> None:
     for record in records():
         assert record.findings() == []
@@ -546,9 +578,7 @@ def test_attachments_are_looked_up_by_digest_or_by_name_and_a_missing_one_accuse
 
 
 def _zip(*members: tuple[str, bytes]) -> bytes:
-    import io
     import warnings
-    import zipfile
 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
@@ -578,6 +608,47 @@ def _zip(*members: tuple[str, bytes]) -> bytes:
 def test_what_is_no_bundle_is_refused(content: bytes) -> None:
     with pytest.raises(bundle.BundleInvalid):
         open_bundle(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"before" + sealed(),
+        sealed() + b"after",
+        sealed() + _zip(("manifest.json", b"{}"))[:60],
+        sealed()[:-2] + b"\x07\x00comment",
+        _zip(("manifest.json", b"{}")) + sealed(),
+    ],
+    ids=range(5),
+)
+def test_a_bundle_with_anything_beside_its_zip_is_refused(content: bytes, tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert "ledger.jsonl" in archive.namelist(), "any other program reads it"
+    with pytest.raises(bundle.BundleInvalid, match="另有内容"):
+        open_bundle(content)
+    (tmp_path / "case.zip").write_bytes(content)
+    assert verify_file(tmp_path / "case.zip", None, None) == 1
+
+
+def test_a_bundle_that_another_program_has_packed_again_is_read() -> None:
+    files, stream = bundle.unpack(sealed()), _Unseekable()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    assert bundle.unpack(stream.getvalue()) == files
+
+
+class _Unseekable(io.BytesIO):
+    """What a program writes to that cannot go back: it puts each size after the data."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def tell(self) -> int:
+        raise OSError
+
+    def seek(self, *_: int) -> int:
+        raise OSError
 
 
 def test_a_zip_that_unpacks_to_more_than_it_says_is_not_read_to_the_end(
