@@ -178,7 +178,7 @@ def reset(
         out.print("已退回,其后的操作自动重新办理。")
     else:
         kept = f"退回点之后已记入台账的 {outcome['kept']} 条保持原样," if outcome["kept"] else ""
-        out.print(f"案件已按台账现状继续:{kept}台账没有的操作 {outcome['repeated']} 项,自动补办。")
+        out.print(f"案件已按台账继续:{kept}台账没有的操作 {outcome['repeated']} 项,自动补办。")
 
 
 @ops_app.command()
