@@ -28,7 +28,7 @@ from adapters.logs import configure_logging
 from adapters.senders import LogSender
 from adapters.settings import Settings
 from adapters.signing import SigningKey
-from adapters.store import Store
+from adapters.store import Store, open_store
 from adapters.temporal import connect, register_search_attributes
 from adapters.whole_tasks import WholeTasks
 from adapters.witnesses import LedgerWitnesses, witnesses_of
@@ -119,7 +119,7 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = Settings()
     configure_logging()
-    store = Store(settings.database_url)
+    store = open_store(settings)
     anchors = _anchors(settings, store)
     client = await _reach_temporal(stop)
     if client is not None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Insert, Select, case, exists, select, true
 from sqlalchemy.orm import aliased
 
 from adapters.database import Database
+from adapters.kept_acts import ActSeal, KeptActs, judge_kept_acts
 from adapters.projection import READ_MODELS, Step, project
 from adapters.raw import Row, read_rows, texts
 from adapters.tables import (
@@ -49,6 +50,7 @@ class Evidence:
     Attributes:
         terms: the document of the terms, and the digest under which it is kept; empty for a case without intake. The
             document alone is empty where the terms are gone.
+        kept_acts: of the acts that waited, or wait, for Temporal.
         terms_columns: what the row of the terms says of the document beside it.
         started: whether the case's workflow runs, or has run.
         unreadable: the values in ledger and intake that cannot be read as what their columns hold.
@@ -63,6 +65,7 @@ class Evidence:
     read_models: Rows
     unreadable: tuple[Finding, ...] = ()
     terms_columns: Mapping[str, object] = field(default_factory=dict)
+    kept_acts: KeptActs = field(default_factory=KeptActs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +86,14 @@ class EvidenceStore:
     """Reads for auditors; writes nothing."""
 
     _database: Database
+    _seal: ActSeal | None
 
     async def evidence(self, case_id: CaseId) -> Evidence | None:
         """Return everything that is held about the case; None when there is nothing at all."""
         async with self._database.read() as connection:
-            return await connection.run_sync(_evidence, case_id)
+            found = await connection.run_sync(_evidence, case_id)
+            acts = await connection.run_sync(judge_kept_acts, case_id, self._seal)
+        return replace(found, kept_acts=acts) if found else None
 
     async def cases_called(
         self, *, district: str | None, called_from: datetime | None, called_before: datetime | None

@@ -2,14 +2,14 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, Connection, bindparam, cast, delete, func, insert, select, text, update
+from sqlalchemy import JSON, Connection, Row, bindparam, cast, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,8 +18,10 @@ from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
 from adapters.evidence import EvidenceStore
 from adapters.journals import append_link
+from adapters.kept_acts import ActSeal, Binding, KeptAct, binding_of, kept_act
 from adapters.ledger import NotFound, append, notice_row
 from adapters.queries import QueryStore
+from adapters.settings import Settings
 from adapters.tables import (
     AnswerRow,
     CatalogueRow,
@@ -42,7 +44,15 @@ from domain.lifecycle import evolve
 from domain.ports import CaseStart, InboxNotice, Intake, KnownHead, OutboxNotice, PendingAct
 from domain.restart import from_ledger, require_extends
 
-__all__ = ["Answer", "CatalogueVersion", "IdempotencyClash", "NotFound", "Store", "StoreUnavailable"]
+__all__ = [
+    "Answer",
+    "CatalogueVersion",
+    "IdempotencyClash",
+    "NotFound",
+    "Store",
+    "StoreUnavailable",
+    "open_store",
+]
 
 _ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
 
@@ -102,10 +112,12 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
 
     Args:
         url: an SQLAlchemy URL; the driver is chosen here.
+        seal: binds acts that wait. Without it they are kept and read as unbound, so that nothing carries them out.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seal: ActSeal | None = None) -> None:
         self._database = Database(url)
+        self._seal = seal
         self._terms: dict[CaseId, Terms] = {}
         self._waiting = []
         self._writer = None
@@ -374,29 +386,28 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
         Args:
             not_before: the relay leaves it alone until then.
         """
+        kept = KeptAct(
+            case_id=case_id, act=act, command=command, update_id=update_id, person=person, accepted_at=at
+        )
         row = {
-            "case_id": case_id,
-            "act": act,
-            "command": command,
-            "update_id": update_id,
-            "person": person,
-            "accepted_at": at,
+            **asdict(kept),
             "next_attempt_at": not_before or at,
             "settled_at": None,
             "outcome": "",
             "attempts": 0,
             "last_error": "",
+            "mac": self._seal.code(kept) if self._seal else None,
         }
         async with self._database.write() as connection:
             await connection.execute(self._database.insert_new(PendingActRow), [row])
 
     async def unsettled(self, now: datetime, limit: int) -> list[PendingAct]:
-        """Return the acts that wait and may be tried by now, oldest first."""
+        """Return the acts that wait and may be tried by now, oldest first; those that are not bound as well."""
         return await self._pending(limit, PendingActRow.next_attempt_at <= now)
 
     async def pending_of(self, case_id: CaseId) -> list[PendingAct]:
-        """Return the acts on this case that wait for Temporal."""
-        return await self._pending(200, PendingActRow.case_id == case_id)
+        """Return the acts on this case that wait for Temporal, oldest first; none that is not bound."""
+        return [each for each in await self._pending(200, PendingActRow.case_id == case_id) if each.bound]
 
     async def settled(self, pending: int, outcome: str, at: datetime) -> None:
         """Mark the act as taken or refused; `outcome` says which."""
@@ -424,19 +435,23 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
         )
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-        return [
-            PendingAct(
-                id=row.id,
-                case_id=CaseId(row.case_id),
-                act=row.act,
-                command=json.loads(row.command),
-                update_id=row.update_id,
-                person=PersonId(row.person),
-                attempts=row.attempts,
-                accepted_at=row.accepted_at,
-            )
-            for row in rows
-        ]
+        return [self._judged(row) for row in rows]
+
+    def _judged(self, row: Row[Any]) -> PendingAct:
+        kept = kept_act(row)
+        binding = binding_of(kept, row.mac, self._seal)
+        return PendingAct(
+            id=row.id,
+            case_id=CaseId(kept.case_id),
+            act=kept.act,
+            command=kept.content,
+            update_id=kept.update_id,
+            person=PersonId(kept.person),
+            attempts=row.attempts,
+            accepted_at=kept.accepted_at,
+            bound=binding is Binding.BOUND,
+            other_key=binding is Binding.OTHER_KEY,
+        )
 
     # --- notices -------------------------------------------------------------------------------------------
 
@@ -557,3 +572,8 @@ def _answer_row(person: str, key: str, answer: Answer, at: datetime) -> dict[str
         "body": answer.body,
         "at": at,
     }
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the store of the settings, which binds acts that wait by their secret."""
+    return Store(settings.database_url, ActSeal(settings.secret.get_secret_value()))

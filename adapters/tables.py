@@ -298,7 +298,7 @@ class AnswerRow(Table):
 
 
 class PendingActRow(Table):
-    """An act that was acknowledged while Temporal was away."""
+    """An act that was acknowledged while Temporal was away; `mac` binds it, see `adapters.kept_acts`."""
 
     __tablename__ = "pending_acts"
     __table_args__ = (
@@ -322,6 +322,7 @@ class PendingActRow(Table):
     outcome: Mapped[str] = mapped_column(Text)
     attempts: Mapped[int]
     last_error: Mapped[str] = mapped_column(Text)
+    mac: Mapped[str | None] = mapped_column(String(80))
 
 
 class DecodingRow(Table):

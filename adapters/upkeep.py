@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ from sqlalchemy.orm import aliased
 from activities.archive import GONE, version_folder
 from adapters.database import Database
 from adapters.journals import append_row
+from adapters.kept_acts import BEFORE_CODES, UNBOUND, ActSeal, Binding, binding_of, kept_act
 from adapters.ledger import LedgerStore, notice_row
 from adapters.tables import (
     AnchorRow,
@@ -56,6 +57,7 @@ from domain.ports import ArchivedMark, ArchivedRun, Kept, KnownCase, Manifest, R
 
 _log = structlog.get_logger()
 _REPORTS_KEPT = 1000
+_REFUSED_SHOWN = timedelta(days=30)
 _ALARMED = (Role.ADMINISTRATOR.value, Role.AUDITOR.value)
 _AT_ONCE = 500
 
@@ -101,7 +103,8 @@ class Stuck:
     """Something that does not get on, as SQL knows it.
 
     Attributes:
-        subject: `intake`, `act`, `notice`, `archive`, or `archive_gone`: it was archived, and files are not there.
+        subject: `intake`, `act`, `notice`, `archive`, or `archive_gone`: it was archived, and files are not there;
+            for an act that is not carried out because of its code, `act_unbound`, `act_other_key`, `act_before_codes`.
         id: of the act or the notice.
         what: the act, or the notice's title.
     """
@@ -139,6 +142,7 @@ class UpkeepStore(LedgerStore):
     """Implements `domain.ports.Archivable` and `Reconcilable`, and what `shaodao ops` reads and writes."""
 
     _database: Database
+    _seal: ActSeal | None
 
     # --- archive -------------------------------------------------------------------------------------------
 
@@ -503,19 +507,25 @@ class UpkeepStore(LedgerStore):
             for row in await connection.execute(query)
         ]
 
-    @staticmethod
-    async def _unsettled(connection: Any, since: datetime, district: str | None, limit: int) -> list[Stuck]:
+    async def _unsettled(
+        self, connection: Any, since: datetime, district: str | None, limit: int
+    ) -> list[Stuck]:
+        """Acts that wait; and for some weeks those that were refused for their code, which nobody repeats."""
+        waits = and_(PendingActRow.settled_at.is_(None), PendingActRow.accepted_at < since)
+        refused = and_(
+            PendingActRow.outcome.in_((UNBOUND, BEFORE_CODES)),
+            PendingActRow.settled_at > since - _REFUSED_SHOWN,
+        )
         query = (
             select(PendingActRow)
-            .join(CaseRow, CaseRow.case_id == PendingActRow.case_id)
-            .where(PendingActRow.settled_at.is_(None), PendingActRow.accepted_at < since)
-            .where(_in(CaseRow.district, district))
+            .outerjoin(CaseRow, CaseRow.case_id == PendingActRow.case_id)  # a forged one may name none
+            .where(or_(waits, refused), _in(CaseRow.district, district))
             .order_by(PendingActRow.id)
             .limit(limit)
         )
         return [
             Stuck(
-                subject="act",
+                subject=self._subject(row),
                 case_id=CaseId(row.case_id),
                 since=row.accepted_at,
                 attempts=row.attempts,
@@ -525,6 +535,12 @@ class UpkeepStore(LedgerStore):
             )
             for row in await connection.execute(query)
         ]
+
+    def _subject(self, row: Any) -> str:
+        if row.settled_at is not None:
+            return str(row.outcome)
+        binding = binding_of(kept_act(row), row.mac, self._seal)
+        return "act" if binding is Binding.BOUND else binding.value
 
     @staticmethod
     async def _unsent(connection: Any, since: datetime, district: str | None, limit: int) -> list[Stuck]:

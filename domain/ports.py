@@ -173,6 +173,8 @@ class PendingAct(Value):
     Attributes:
         act: name of the update.
         command: the command as JSON.
+        bound: whether a process of ours has kept exactly this; nothing else may be carried out.
+        other_key: it was kept under another secret than ours, so that nothing can be said of it.
     """
 
     id: int
@@ -183,6 +185,8 @@ class PendingAct(Value):
     person: PersonId
     attempts: int
     accepted_at: Moment
+    bound: bool
+    other_key: bool = False
 
 
 CaseStart.model_rebuild()

@@ -39,6 +39,7 @@ class Check(StrEnum):
     OPERATIONS = "operations"
     DECODINGS = "decodings"
     CASES = "cases"
+    ACTS = "acts"
 
 
 class DigestName(StrEnum):
@@ -61,6 +62,7 @@ CHECKS = {
     Check.OPERATIONS: "运维日志链完整",
     Check.DECODINGS: "解密记录链完整",
     Check.CASES: "没有整案缺失",
+    Check.ACTS: "暂存待补办的操作未被伪造",
 }
 
 

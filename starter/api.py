@@ -29,7 +29,7 @@ from adapters.database import StoreUnavailable
 from adapters.logs import configure_logging
 from adapters.queries import CaseQuery, Sort
 from adapters.settings import Settings
-from adapters.store import Answer, IdempotencyClash, NotFound, Store
+from adapters.store import Answer, IdempotencyClash, NotFound, Store, open_store
 from adapters.temporal import connect
 from adapters.witnesses import LedgerWitnesses, witnesses_of
 from domain import access, audit, words
@@ -820,7 +820,7 @@ def _audit_router() -> APIRouter:
 
 async def open_doors(settings: Settings) -> Doors:
     """Wire the doors from settings; nothing is connected before the first request."""
-    store = Store(settings.database_url)
+    store = open_store(settings)
     cases = CaseClient(await connect(), within=settings.temporal_within)
     directory = Directory(store)
     relay = Relay(

@@ -22,7 +22,7 @@ from adapters.bundle import BundleInvalid, open_bundle
 from adapters.database import StoreUnavailable
 from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import KEY_FILE, AuditKeyInvalid, PublicKey, SigningKey
-from adapters.store import Store
+from adapters.store import Store, open_store
 from adapters.temporal import connect
 from domain import anchor as anchoring
 from domain import words
@@ -505,7 +505,7 @@ def _archive() -> Archive | None:
 
 @contextlib.asynccontextmanager
 async def _open(*, temporal: bool = True) -> AsyncIterator[tuple[Store, Client | None]]:
-    store = Store(Settings().database_url)
+    store = open_store(Settings())
     try:
         yield store, await connect() if temporal else None
     finally:

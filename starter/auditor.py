@@ -274,7 +274,7 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
     evidence = gathered.evidence
     found = [*gathered.findings, *evidence.unreadable]
     found += _stored_terms(evidence)
-    return judge(
+    verdicts = judge(
         evidence.case_id,
         evidence.rows,
         terms_text=evidence.terms,
@@ -285,6 +285,10 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
         found=found,
         source=_told_sources(gathered.runs),
     )
+    if acts := evidence.kept_acts.number:
+        kept = evidence.kept_acts.findings
+        verdicts.append(Verdict(check=Check.ACTS, findings=kept, note=f"{acts} 项"))
+    return verdicts
 
 
 def _stored_terms(evidence: Evidence) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from adapters.keys import OLD, keys_of
 from adapters.migrate import current, head
 from adapters.settings import Settings, SettingsInvalid
 from adapters.signing import AuditKeyInvalid, SigningKey
-from adapters.store import Store, StoreUnavailable
+from adapters.store import Store, StoreUnavailable, open_store
 from adapters.upkeep import ArchivedVersion, LatestAnchor
 from domain.calendar import SHANGHAI
 from domain.errors import DomainError
@@ -44,7 +44,7 @@ async def examine() -> list[Finding]:
         return [*findings, Finding("设置", ok=False, detail=error.detail)]
     findings.append(Finding("设置", ok=True, detail="SHAODAO_* 设置齐全。"))
     findings += [_encryption(settings), _audit_key(settings), _binary(settings)]
-    store = Store(settings.database_url)
+    store = open_store(settings)
     try:
         in_order = await _store(settings, store)
         findings += in_order

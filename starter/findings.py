@@ -56,6 +56,23 @@ _WAITING["archive_gone"] = (
         "仍不能补齐的,请审计人员核对。"
     ),
 )
+_WAITING["act_unbound"] = (
+    "暂存的操作没有有效的认证码,未予办理:",
+    (
+        "该操作不是由接口或工作进程存入的,或存入后被改动:有人直接写了数据库。请审计人员核对(shaodao audit verify 案件编号)"
+        "并检查数据库权限;本人确曾办理的,请其重新办理。"
+    ),
+)
+_WAITING["act_other_key"] = (
+    "暂存的操作由另一密钥认证,未予办理:",
+    (
+        "请核对各接口与工作进程的 SHAODAO_SECRET 是否相同;换过的,恢复原值并重启接口后自动补办,不能恢复的请本人重新办理。"
+    ),
+)
+_WAITING["act_before_codes"] = (
+    "升级前暂存的操作没有认证码,不再补办:",
+    "请本人重新办理。",
+)
 _ROLLED_BACK = "多为新版本与案件历史不符:请回退部署,或执行 shaodao ops reset 案件编号 --before-deploy 版本 --reason 原因。"
 _FAILING = {"workflow_task": "流程任务反复失败", "activity": "活动反复失败"}
 _NOT_A_CASE = "查看工作进程日志,修复或回退部署后自动继续;也可在 Temporal 界面终止该次运行,到时重新开始。"

@@ -76,9 +76,9 @@ def _use_addresses(data: Path) -> None:
 async def open_store() -> AsyncIterator["Store"]:
     """Give the store of the settings, and close it in the end."""
     from adapters.settings import Settings
-    from adapters.store import Store
+    from adapters.store import open_store as opened
 
-    store = Store(Settings().database_url)
+    store = opened(Settings())
     try:
         yield store
     finally:

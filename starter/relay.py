@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import TypeAdapter
 
+from adapters.kept_acts import UNBOUND, Binding
 from adapters.store import Store, StoreUnavailable
 from adapters.witnesses import LedgerWitnesses
 from domain.commands import COMMANDS, Act, AnyCommand
@@ -88,8 +89,14 @@ class Relay:
                 _log.info("case_started", case_id=case_id)
 
     async def repeat_acts(self) -> None:
-        """Repeat what waits, oldest first; an act that is refused now is told to the person who did it."""
+        """Repeat what waits, oldest first; an act that is refused now is told to the person who did it.
+
+        An act that none of our processes has kept as it stands is never carried out.
+        """
         for pending in await self._store.unsettled(_now(), _BATCH):
+            if not pending.bound:
+                await self._unbound(pending)
+                continue
             waiting = await self._store.pending_of(pending.case_id)
             if waiting and waiting[0].id == pending.id:  # what people did on one case keeps its order
                 await self._repeat(pending)
@@ -110,6 +117,27 @@ class Relay:
         else:
             await self._store.settled(pending.id, "done", _now())
             _log.info("act_repeated", case_id=pending.case_id, act=pending.act)
+
+    async def _unbound(self, pending: PendingAct) -> None:
+        """Refuse what somebody wrote into the database; what another secret bound waits for that secret."""
+        told = {"case_id": pending.case_id, "act": pending.act, "person": pending.person, "id": pending.id}
+        if pending.other_key:
+            _log.error(Binding.OTHER_KEY.value, **told)
+            await self._store.act_failed(pending.id, Binding.OTHER_KEY.value, _now() + _LONGEST_RETRY)
+            return
+        _log.error(UNBOUND, **told)
+        await self._store.settled(pending.id, UNBOUND, _now())
+        district = await self._store.district_of(pending.case_id)
+        if district is not None:
+            await self._store.notify(
+                pending.case_id,
+                district=district,
+                receiver=pending.person,
+                reason=f"act-{pending.id}",
+                title="以您名义的操作未予办理",
+                text="一项以您名义暂存的操作没有有效的认证码,未予办理。本人所为的,请重新办理;并非本人所为的,请告知管理员和审计人员。",
+                at=_now(),
+            )
 
     async def _later(self, pending: PendingAct, error: Exception) -> None:
         pause = min(timedelta(seconds=2 ** min(pending.attempts, 10)), _LONGEST_RETRY)

@@ -10,12 +10,14 @@ from hypothesis import settings
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.kept_acts import ActSeal
 from adapters.migrate import upgrade
 from adapters.store import Store
 from tests.postgres import PostgresServer, postgres_server
 from workflows import names
 
 BIN = Path(sys.executable).parent
+SEAL = ActSeal("what-binds-acts-in-tests-0123456789abcdef")
 FORGETS_SOON = [
     argument
     for queue in ("transfer", "visibility", "timer")
@@ -57,7 +59,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
     """A store on a fresh database of each kind."""
-    store = Store(database_url)
+    store = Store(database_url, SEAL)
     yield store
     await store.close()
 
@@ -80,6 +82,6 @@ async def sqlite_store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store on a fresh SQLite database, where the kind does not matter."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade(url)
-    store = Store(url)
+    store = Store(url, SEAL)
     yield store
     await store.close()

@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import Row, insert, select
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.kept_acts import ActSeal, kept_act
 from adapters.store import Store
+from adapters.tables import PendingActRow
 from domain.case import Actor, CaseId, OrganisationCode
 from domain.commands import AnyCommand, Dispatch, Sign
 from starter.api import Doors
+from starter.auditor import verify_cases
 from starter.case_client import CaseClient
 from starter.identity import Directory
 from starter.relay import Relay
@@ -122,6 +128,111 @@ async def test_two_doors_that_repeat_one_act_do_it_once_and_refuse_nobody(hasty:
     ]
     told = (await house.get("ecology-officer", "/inbox")).json()["items"]
     assert [each["title"] for each in told] == ["新派单待签收"]
+
+
+async def insert_act(house: House, case_id: str, **columns: Any) -> None:
+    """Write a row beside the doors, as somebody can who owns the database: a sign-for by the ecology bureau."""
+    sign = Sign(by=actor(house, "ecology-officer"), key="forged", department=OrganisationCode("ecology"))
+    row = {
+        "case_id": case_id,
+        "act": "sign",
+        "command": sign.model_dump_json(),
+        "update_id": sign.key,
+        "person": sign.by.id,
+        "accepted_at": datetime.now(UTC) - timedelta(minutes=5),
+        "next_attempt_at": datetime.now(UTC),
+        "outcome": "",
+        "attempts": 0,
+        "last_error": "",
+    }
+    async with house.store._database.write() as connection:
+        await connection.execute(insert(PendingActRow), [row | columns])
+
+
+async def row_of(house: House, update_id: str) -> Row[Any]:
+    """Return the kept act as it stands."""
+    async with house.store._database.read() as connection:
+        query = select(PendingActRow).where(PendingActRow.update_id == update_id)
+        return (await connection.execute(query)).one()
+
+
+async def kinds(house: House, case_id: str) -> list[str]:
+    """Return what the timeline has."""
+    return [line.kind for line in await house.store.timeline(CaseId(case_id))]
+
+
+async def test_an_act_that_somebody_wrote_into_the_database_is_never_carried_out_and_is_told_to_everybody(
+    either_house: House,
+) -> None:
+    house = either_house
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology", "police")
+    await insert_act(house, case_id)
+
+    async def settled() -> bool:
+        return (await row_of(house, "forged")).settled_at is not None
+
+    await house.until(settled)
+    assert (await row_of(house, "forged")).outcome == "act_unbound"
+    # One that is copied from a genuine act, with its code, is none either.
+    await house.stop_worker()
+    police = Sign(by=actor(house, "police-officer"), key="true", department=OrganisationCode("police"))
+    await defer(house, case_id, police)
+    code = (await row_of(house, "true")).mac
+    await insert_act(house, case_id, update_id="copied", mac=code)
+    await house.start_worker()
+
+    async def both_settled() -> bool:
+        rows = [await row_of(house, each) for each in ("true", "copied")]
+        return all(row.settled_at is not None for row in rows)
+
+    await house.until(both_settled)
+    assert [(await row_of(house, each)).outcome for each in ("true", "copied")] == ["done", "act_unbound"]
+    assert await kinds(house, case_id) == ["called", "dispatched", "signed"]
+    timeline = await house.store.timeline(CaseId(case_id))
+    assert timeline[-1].actor == "police-officer"
+    told = (await house.get("administrator", "/ops/stuck")).json()["items"]
+    assert [each["kind"] for each in told if each["case_id"] == case_id] == ["act_unbound", "act_unbound"]
+    assert "没有有效的认证码,未予办理:签收" in told[0]["cause"]
+    inbox = (await house.get("ecology-officer", "/inbox")).json()["items"]
+    assert "以您名义的操作未予办理" in [each["title"] for each in inbox]
+    ((_, judged),) = await verify_cases(house.store, house.doors.cases.client, [CaseId(case_id)])
+    wrong = [each for verdict in judged for each in verdict.findings]
+    assert [(each.code, each.table, each.field, each.proven) for each in wrong] == [
+        ("act_unbound", "pending_acts", "mac", True)
+    ] * 2
+
+
+async def test_an_act_bound_by_another_secret_waits_for_that_secret_and_holds_up_no_other(
+    house: House,
+) -> None:
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology", "police")
+    strange = ActSeal("the secret of a worker that was set up otherwise")
+    await insert_act(house, case_id, mac="")  # for its columns
+    row = await row_of(house, "forged")
+    kept = replace(kept_act(row), update_id="strange")
+    await insert_act(house, **asdict(kept), mac=strange.code(kept))
+    police = Sign(by=actor(house, "police-officer"), key="true", department=OrganisationCode("police"))
+    await defer(house, case_id, police)
+
+    async def done() -> bool:
+        return bool((await row_of(house, "true")).outcome == "done")
+
+    await house.until(done)
+
+    async def tried() -> bool:
+        return bool((await row_of(house, "strange")).attempts > 0)
+
+    await house.until(tried)
+    row = await row_of(house, "strange")
+    assert (row.settled_at, row.last_error) == (None, "act_other_key")
+    told = (await house.get("administrator", "/ops/stuck", case_id=case_id)).json()["items"]
+    assert "act_other_key" in [each["kind"] for each in told]
+    ((_, judged),) = await verify_cases(house.store, house.doors.cases.client, [CaseId(case_id)])
+    found = {(each.code, each.proven) for verdict in judged for each in verdict.findings}
+    assert ("act_other_key", False) in found
+    assert await kinds(house, case_id) == ["called", "dispatched", "signed"]
 
 
 async def test_a_key_holds_for_an_act_that_waits(hasty: House) -> None:

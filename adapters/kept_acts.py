@@ -1,0 +1,154 @@
+"""Binds acts that wait for Temporal to the API or worker that kept them, by a code that the database cannot make."""
+
+import hmac
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy import Connection, select
+from sqlalchemy import Row as SqlRow
+
+from adapters.raw import Row, read_rows
+from adapters.tables import PendingActRow
+from domain.verify import Check, Finding
+
+BEFORE_CODES = "act_before_codes"
+"""Outcome that the migration gives to acts which waited when codes were introduced; stable, for programs."""
+
+
+class Binding(StrEnum):
+    """What the code of a kept act says of it."""
+
+    BOUND = "bound"
+    UNBOUND = "act_unbound"
+    OTHER_KEY = "act_other_key"
+
+
+UNBOUND = Binding.UNBOUND.value
+"""Outcome of a kept act that no process of ours has kept as it stands; stable, for programs."""
+
+
+class ActSeal:
+    """Makes and checks the codes: HMAC-SHA256 over all that the act says, under a key that HKDF derives.
+
+    A code is `key id:HMAC`, both in lower-case hexadecimal. The key id tells another secret from a forged act.
+
+    Args:
+        secret: the installation's (`SHAODAO_SECRET`): the one secret that every API and every worker has. Who has it
+            can issue tokens in anybody's name as it is, so that binding acts by it adds nobody.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._key = _derived(secret, b"shaodao: acts that wait, HMAC-SHA256", 32)
+        self._id = _derived(secret, b"shaodao: acts that wait, key id", 4).hex()
+
+    def code(self, kept: "KeptAct") -> str:
+        """Return the code of an act."""
+        moment = kept.accepted_at.astimezone(UTC).isoformat()
+        bound = [kept.case_id, kept.act, kept.content, kept.update_id, kept.person, moment]
+        text = json.dumps(bound, sort_keys=True, separators=(",", ":"))
+        return f"{self._id}:{hmac.digest(self._key, text.encode(), 'sha256').hex()}"
+
+    def binding(self, kept: "KeptAct", said: str | None) -> Binding:
+        """Return what a code says of an act."""
+        said = said or ""
+        if hmac.compare_digest(said.encode(errors="replace"), self.code(kept).encode()):
+            return Binding.BOUND
+        key_id, colon, _ = said.partition(":")
+        return Binding.OTHER_KEY if colon and key_id != self._id else Binding.UNBOUND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAct:
+    """What a code binds: everything that the relay goes by.
+
+    Attributes:
+        command: JSON text; what is bound is its meaning, not how it is spaced.
+        accepted_at: aware.
+    """
+
+    case_id: str
+    act: str
+    command: str
+    update_id: str
+    person: str
+    accepted_at: datetime
+
+    @property
+    def content(self) -> dict[str, object]:
+        """The command as JSON has it; nothing where somebody has written what is none."""
+        try:
+            content = json.loads(self.command)
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptActs:
+    """What an auditor finds of the acts that were kept for a case."""
+
+    number: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
+def kept_act(row: SqlRow[Any]) -> KeptAct:
+    """Return what a row of `pending_acts` says."""
+    return KeptAct(**{name: getattr(row, name) for name in KeptAct.__slots__})
+
+
+def binding_of(kept: KeptAct, said: str | None, seal: ActSeal | None) -> Binding:
+    """Return what a code says of an act; without a seal no act is bound, and none is accused."""
+    return seal.binding(kept, said) if seal is not None else Binding.OTHER_KEY
+
+
+def judge_kept_acts(connection: Connection, case_id: str, seal: ActSeal | None) -> KeptActs:
+    """Hold every act that was kept for the case against its code.
+
+    What was settled before there were codes has none, and accuses nobody: nothing is done with it any more.
+    """
+    query = select(PendingActRow.__table__).where(PendingActRow.case_id == case_id).order_by(PendingActRow.id)
+    rows = list(read_rows(connection, query))
+    findings = [found for row in rows if (found := _judged(row, seal)) is not None]
+    return KeptActs(number=len(rows), findings=tuple(findings))
+
+
+def _judged(row: Row, seal: ActSeal | None) -> Finding | None:
+    values = row.values
+    settled = values["settled_at"] is not None
+    bound_columns = [name for name in KeptAct.__slots__ if name in row.unreadable]
+    if bound_columns:
+        return _found(
+            "unreadable", row, f"此值无法读取:“{str(values[bound_columns[0]])[:60]}”。", bound_columns[0]
+        )
+    kept = KeptAct(**{name: values[name] for name in KeptAct.__slots__})
+    binding = binding_of(kept, values["mac"], seal)
+    if values["outcome"] == UNBOUND or (
+        binding is Binding.UNBOUND and (values["mac"] is not None or not settled)
+    ):
+        detail = f"以 {kept.person} 名义的操作 {kept.act} 没有有效的认证码:不是由接口或工作进程存入的,或存入后被改动"
+        return _found("act_unbound", row, f"{detail}{';未予办理。' if settled else '。'}", "mac")
+    if binding is Binding.OTHER_KEY and not settled:
+        detail = "认证码出自另一密钥,无法核对:SHAODAO_SECRET 与存入时的不同。"
+        return _found("act_other_key", row, detail, "mac", proven=False)
+    return None
+
+
+def _found(code: str, row: Row, detail: str, column: str, *, proven: bool = True) -> Finding:
+    return Finding(
+        check=Check.ACTS,
+        code=code,
+        table="pending_acts",
+        row=f"编号{row.values['id']}",
+        field=column,
+        detail=detail,
+        proven=proven,
+    )
+
+
+def _derived(secret: str, purpose: bytes, length: int) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=purpose).derive(secret.encode())
