@@ -490,33 +490,41 @@ def compare_read_models(models: Iterable[ReadModel]) -> list[Finding]:
     """Hold read models against what the projection of the fold makes."""
     findings: list[Finding] = []
     for model in models:
-        right, stands = (
-            {tuple(row[key] for key in model.keys): row for row in rows}
-            for rows in (model.expected, model.found)
-        )
+        right = {_key(row, model): row for row in model.expected}
+        stands: dict[tuple[object, ...], Mapping[str, object]] = {}
+        for row in model.found:
+            if stands.setdefault(key := _key(row, model), row) is not row:
+                detail = "此行重复:按台账只应有一行(表的主键已被去除)。"
+                findings.append(_of_read_model("row_added", model.table, _place(key), "", detail))
         for key in [*right, *(key for key in stands if key not in right)]:
-            place = "/".join(str(part) for part in key if part not in {"", None})
-            findings += _read_model_row(model.table, place, right.get(key), stands.get(key))
+            findings += _read_model_row(model.table, _place(key), right.get(key), stands.get(key))
     return findings
+
+
+def _key(row: Mapping[str, object], model: ReadModel) -> tuple[object, ...]:
+    return tuple(row[key] for key in model.keys)
+
+
+def _place(key: Iterable[object]) -> str:
+    return "/".join(str(part) for part in key if part not in {"", None})
+
+
+def _of_read_model(code: str, table: str, place: str, column: str, detail: str) -> Finding:
+    return Finding(check=Check.READ_MODELS, code=code, table=table, row=place, field=column, detail=detail)
 
 
 def _read_model_row(
     table: str, place: str, right: Mapping[str, object] | None, stands: Mapping[str, object] | None
 ) -> Iterator[Finding]:
-    def found(code: str, column: str, detail: str) -> Finding:
-        return Finding(
-            check=Check.READ_MODELS, code=code, table=table, row=place, field=column, detail=detail
-        )
-
     if stands is None:
-        yield found("row_missing", "", "按台账应有此行,读模型中没有。")
+        yield _of_read_model("row_missing", table, place, "", "按台账应有此行,读模型中没有。")
     elif right is None:
-        yield found("row_added", "", "按台账不应有此行。")
+        yield _of_read_model("row_added", table, place, "", "按台账不应有此行。")
     else:
         for column, value in right.items():
             if stands.get(column) != value:
                 detail = f"为“{_short(stands.get(column))}”,按台账应为“{_short(value)}”。"
-                yield found("column_differs", column, detail)
+                yield _of_read_model("column_differs", table, place, column, detail)
 
 
 # --- clocks ------------------------------------------------------------------------------------------------
