@@ -34,7 +34,7 @@ from domain.errors import DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
 from domain.ports import ArchivedRun, Kept
-from domain.roll import Orphan, Scope
+from domain.roll import Orphan, Scope, is_nameless
 from domain.verify import Check, Finding, ReadModel, StoredRow
 
 ReadModelRow = CaseRow | AssignmentRow | ClockRow | TimelineRow | WatchRow
@@ -95,7 +95,8 @@ class EvidenceStore:
     ) -> list[CaseId]:
         """Return the cases of a half-open period of the call, by intake and by ledger: one may be tampered with.
 
-        A case without its call and without intake has only its id to say when and where it was called.
+        A case without its call and without intake has only its id to say when and where it was called. One whose id
+        says neither is always meant, whatever its rows say.
         """
         query = select(IntakeRow.case_id)
         opening = select(LedgerRow.case_id).where(LedgerRow.sequence == 1)
@@ -123,6 +124,8 @@ class EvidenceStore:
         async with self._database.read() as connection:
             found = {row for each in (query, opening) for row in await connection.run_sync(texts, each)}
             found |= set(filter(scope.covers, await connection.run_sync(texts, headless)))
+            for each in (select(IntakeRow.case_id), select(LedgerRow.case_id).where(LedgerRow.sequence == 1)):
+                found |= set(filter(is_nameless, await connection.run_sync(texts, each)))
         return [CaseId(case_id) for case_id in sorted(found)]
 
     async def held(self, case_ids: Sequence[str]) -> set[str]:

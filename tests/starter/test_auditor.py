@@ -448,6 +448,26 @@ async def test_an_anchor_that_cannot_be_read_is_named_and_the_others_are_judged(
     assert not list((tmp_path / "anchors").glob("*0001-01-01*"))
 
 
+async def test_an_anchor_under_a_district_that_is_not_loaded_is_judged_all_the_same(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = sqlite_store
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
+    assert await verify_anchors(None, None, KEY.public) == 0
+    await tamper(
+        store,
+        "INSERT INTO anchors SELECT 'tengzhou', number, day, document, hash, signature, key_id FROM anchors",
+    )
+    capsys.readouterr()
+    assert await verify_anchors(None, None, KEY.public) == 1
+    said = capsys.readouterr().out.partition("区(市) tengzhou")[2]
+    assert "✗ [anchor_differs] anchors,第1号" in said
+
+
 async def test_an_error_that_nobody_thought_of_ends_the_judgement_of_one_district_alone(
     sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
