@@ -119,8 +119,11 @@ class ReconcileActivities:
             return _of(case, "not_started", "呼叫已受理,办理流程尚未启动。")
         if execution is not None and execution.status == "COMPLETED":
             return _of(case, "ended", "办理流程已正常结束,而台账中案件未办结。")
-        status = execution.status if execution else "已不存在"
-        return _of(case, "missing", f"案件在办,而办理流程{_STATUSES.get(status, status)}。")
+        if execution is None:
+            lost = "Temporal 中已没有其最新一次运行(被删除或遗失),其执行历史无从核验"
+            return _of(case, "missing", f"案件在办,而办理流程已不存在:{lost}。")
+        status = _STATUSES.get(execution.status, execution.status)
+        return _of(case, "missing", f"案件在办,而办理流程{status}。")
 
     async def _look_closer(self, case: KnownCase) -> Difference | None:
         """Ask the workflow itself; what it says is compared with what the store says by then."""

@@ -151,17 +151,11 @@ class Database:
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:case_id, 0))")
 
 
-_NO_TEXT = "Could not decode to UTF-8"
-"""What SQLite's driver says of a text that is none."""
-
-
 @contextmanager
 def _away_is_unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
-        if _NO_TEXT in str(error):
-            raise  # the database answers; it is the value that somebody wrote
         raise StoreUnavailable(str(error)) from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -175,6 +169,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:  # DBAPI connections have no common type
         connection.isolation_level = None
+        getattr(connection, "driver_connection", connection).text_factory = _text
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
@@ -184,3 +179,14 @@ def _prepare_sqlite(engine: Engine) -> None:
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _text(stands: bytes) -> str | bytes:
+    """Return a text as it is; what SQLite holds as a text and is not UTF-8 as bytes, which no text column takes.
+
+    The driver's own way is an error that ends the whole query, without saying which value it was.
+    """
+    try:
+        return stands.decode()
+    except UnicodeDecodeError:
+        return stands

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Connection, Insert, Select, case, exists, select, true
+from sqlalchemy import Connection, Insert, Select, case, exists, func, select, true
 from sqlalchemy.orm import aliased
 
 from adapters.database import Database
@@ -35,7 +35,7 @@ from domain.errors import DomainError
 from domain.events import Entry
 from domain.lifecycle import fold
 from domain.ports import ArchivedRun, Kept
-from domain.roll import Orphan, Scope
+from domain.roll import Orphan, Scope, is_nameless
 from domain.verify import Check, Finding, ReadModel, StoredRow
 
 ReadModelRow = CaseRow | AssignmentRow | ClockRow | TimelineRow | WatchRow
@@ -53,7 +53,8 @@ class Evidence:
         kept_acts: of the acts that waited, or wait, for Temporal.
         terms_columns: what the row of the terms says of the document beside it.
         started: whether the case's workflow runs, or has run.
-        unreadable: the values in ledger and intake that cannot be read as what their columns hold.
+        unreadable: the values in ledger, intake and terms that cannot be read as what their columns hold, and rows of
+            intake and terms that stand more than once.
     """
 
     case_id: CaseId
@@ -100,7 +101,8 @@ class EvidenceStore:
     ) -> list[CaseId]:
         """Return the cases of a half-open period of the call, by intake and by ledger: one may be tampered with.
 
-        A case without its call and without intake has only its id to say when and where it was called.
+        A case without its call and without intake has only its id to say when and where it was called. One whose id
+        says neither is always meant, whatever its rows say.
         """
         query = select(IntakeRow.case_id)
         opening = select(LedgerRow.case_id).where(LedgerRow.sequence == 1)
@@ -128,6 +130,8 @@ class EvidenceStore:
         async with self._database.read() as connection:
             found = {row for each in (query, opening) for row in await connection.run_sync(texts, each)}
             found |= set(filter(scope.covers, await connection.run_sync(texts, headless)))
+            for each in (select(IntakeRow.case_id), select(LedgerRow.case_id).where(LedgerRow.sequence == 1)):
+                found |= set(filter(is_nameless, await connection.run_sync(texts, each)))
         return [CaseId(case_id) for case_id in sorted(found)]
 
     async def held(self, case_ids: Sequence[str]) -> set[str]:
@@ -236,8 +240,10 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
         .outerjoin(TermsRow, TermsRow.id == IntakeRow.terms_id)
         .where(IntakeRow.case_id == case_id)
     )
-    intake = next(read_rows(connection, query), None)
-    unreadable += _unreadable("intake", case_id, intake) if intake else ()
+    joined = list(read_rows(connection, query))
+    intake = joined[0] if joined else None
+    unreadable += _unreadable_intake(case_id, intake) if intake else ()
+    unreadable += _added(connection, case_id, joined) if len(joined) > 1 else ()
     taken = intake.values if intake else None
     read_models = {
         str(table.__tablename__): [
@@ -268,6 +274,31 @@ def _evidence(connection: Connection, case_id: CaseId) -> Evidence | None:
         read_models=read_models,
         unreadable=tuple(unreadable),
     )
+
+
+def _unreadable_intake(case_id: CaseId, joined: Row) -> Iterator[Finding]:
+    """Name what cannot be read of the intake, and of the terms that are read with it, each in its own table."""
+    for column in joined.unreadable:
+        if column in _OF_TERMS:
+            place = str(joined.values["terms_id"])
+            yield _unreadable_value("terms", place, column, joined, Check.HISTORY)
+        else:
+            yield _unreadable_value("intake", case_id, column, joined, Check.CHAIN)
+
+
+_OF_TERMS = frozenset({"document", "terms_district", "policy_version", "calendar_version"})
+
+
+def _added(connection: Connection, case_id: CaseId, joined: Sequence[Row]) -> Iterator[Finding]:
+    """Name rows of intake or terms that stand more than once: tables that were made again have no primary key."""
+    intakes = select(func.count()).select_from(IntakeRow).where(IntakeRow.case_id == case_id)
+    number = connection.execute(intakes).scalar_one()
+    if number > 1:
+        detail = f"本案在此表中有 {number} 行,只应有一行。"
+        yield Finding(check=Check.CHAIN, code="row_added", table="intake", row=case_id, detail=detail)
+    if number < len(joined):
+        place, detail = str(joined[0].values["terms_id"]), "此编号有多行,只应有一行。"
+        yield Finding(check=Check.HISTORY, code="row_added", table="terms", row=place, detail=detail)
 
 
 def _register(connection: Connection, case_id: CaseId) -> Register:

@@ -35,6 +35,11 @@ class RunHistory:
         """Whether the run has come to its end, whatever that was."""
         return _is_over(self.history.events)
 
+    @property
+    def was_ended(self) -> bool:
+        """Whether the run ended before its case came to its end, so that another may have gone on for it."""
+        return _was_ended(self.history.events)
+
     def to_json(self) -> bytes:
         """Return it as the Temporal command line writes it (`temporal workflow show --output json`)."""
         return self.history.to_json().encode()
@@ -116,12 +121,18 @@ class _Source:
         return next((said for each, said in self._sources if each is events), "")
 
     async def newest(self) -> list[HistoryEvent]:
-        """Return the newest run that anybody knows; none when there is none."""
-        if (events := await self._live(None)) or self._kept is None:
+        """Return the newest run that anybody knows; none when there is none.
+
+        Temporal looks up a workflow by its newest run alone: is that deleted, the others are found by lists only.
+        """
+        if events := await self._live(None):
             return events
-        for run_id in await self._kept.run_ids():
-            return await self.earlier(run_id)
-        return []
+        kept = await self._kept.run_ids() if self._kept is not None else ()
+        newest = await self.earlier(kept[0]) if kept else []
+        if newest and not _was_ended(newest):
+            return newest
+        listed = [events for run_id in await self._listed() if (events := await self._live(run_id))]
+        return max([*([newest] if newest else []), *listed], key=_began, default=[])
 
     async def earlier(self, run_id: str) -> list[HistoryEvent]:
         """Return a run that must be somewhere."""
@@ -137,14 +148,18 @@ class _Source:
     async def all_runs(self, known: list[list[HistoryEvent]]) -> list[list[HistoryEvent]]:
         """Add the runs that are found by workflow id only; of a run that was reset the one that it became."""
         runs = {_run_id(events): events for events in known}
-        listed = [
-            each.run_id async for each in self._client.list_workflows(f'WorkflowId = "{self._workflow_id}"')
-        ]
-        for run_id in [*listed, *(await self._kept.run_ids() if self._kept else ())]:
+        kept = await self._kept.run_ids() if self._kept else ()
+        for run_id in [*await self._listed(), *kept]:
             if run_id not in runs:
-                events = await self.earlier(run_id)
-                runs.setdefault(_run_id(events), events)
-        return sorted(runs.values(), key=lambda events: events[0].event_time.ToNanoseconds())
+                # Lists are a moment behind, and know a run yet that has just been deleted.
+                events = await self.earlier(run_id) if run_id in kept else await self._live(run_id)
+                if events:
+                    runs.setdefault(_run_id(events), events)
+        return sorted(runs.values(), key=_began)
+
+    async def _listed(self) -> list[str]:
+        query = f'WorkflowId = "{self._workflow_id}"'
+        return [each.run_id async for each in self._client.list_workflows(query)]
 
     async def _live(self, run_id: str | None) -> list[HistoryEvent]:
         handle = self._client.get_workflow_handle(self._workflow_id, run_id=run_id)
@@ -158,6 +173,10 @@ class _Source:
 
 def _run_id(events: Sequence[HistoryEvent]) -> str:
     return str(events[0].workflow_execution_started_event_attributes.original_execution_run_id)
+
+
+def _began(events: Sequence[HistoryEvent]) -> int:
+    return events[0].event_time.ToNanoseconds()
 
 
 def _run_before(events: Sequence[HistoryEvent]) -> str:
@@ -180,17 +199,22 @@ def _file_name(number: int, events: Sequence[HistoryEvent]) -> str:
     return f"history-{number}-{_run_id(events)}.json"
 
 
-_OVER = (
-    "workflow_execution_completed_event_attributes",
+_EARLY = (
     "workflow_execution_failed_event_attributes",
     "workflow_execution_timed_out_event_attributes",
     "workflow_execution_canceled_event_attributes",
     "workflow_execution_terminated_event_attributes",
 )
+_OVER = ("workflow_execution_completed_event_attributes", *_EARLY)
+_GOES_ON = "workflow_execution_continued_as_new_event_attributes"
 
 
 def _is_over(events: Sequence[HistoryEvent]) -> bool:
     return bool(events) and events[-1].WhichOneof("attributes") in _OVER
+
+
+def _was_ended(events: Sequence[HistoryEvent]) -> bool:
+    return bool(events) and events[-1].WhichOneof("attributes") in (*_EARLY, _GOES_ON)
 
 
 async def _decode(runs: Sequence[Sequence[HistoryEvent]], codec: PayloadCodec | None) -> None:

@@ -181,7 +181,7 @@ def _check(connection: Connection, journal: Journal, district: str) -> JournalCh
             else:
                 read.append(Link.model_validate(row.values))
         keys = [each.key for each in read]
-        stands = _digests(connection, source, keys)
+        stands = _digests(connection, source, keys, check)
         for each in read:
             check.take(each, stands.get(each.key))
         if journal is Journal.INTAKE:
@@ -196,12 +196,21 @@ def _key(source: _Source) -> Any:
     return column if source.key == "case_id" else cast(column, Text)
 
 
-def _digests(connection: Connection, source: _Source, keys: Sequence[str]) -> dict[str, str]:
+def _digests(
+    connection: Connection, source: _Source, keys: Sequence[str], check: JournalCheck
+) -> dict[str, str]:
+    """Return the digests of the rows that stand; a second one under a key has no link."""
     columns, key = source.table.__table__.c, source.table.__table__.c[source.key]
     wanted = keys if source.key == "case_id" else [int(each) for each in keys if _NUMBER.fullmatch(each)]
     query = select(key, *(columns[name] for name in (source.at, *source.bound))).where(key.in_(wanted))
-    # What cannot be read stands as text, of which the digest is another.
-    return {str(row.values[source.key]): source.digest(row.values) for row in read_rows(connection, query)}
+    found: dict[str, str] = {}
+    for row in read_rows(connection, query):
+        name = str(row.values[source.key])
+        if name in found:
+            check.added(name)
+        else:  # what cannot be read stands as text, of which the digest is another
+            found[name] = source.digest(row.values)
+    return found
 
 
 def _check_openings(connection: Connection, links: Sequence[Link], check: JournalCheck) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, String, type_coerce
+from sqlalchemy import Boolean, Connection, Integer, Select, String, type_coerce
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -52,6 +52,7 @@ class _Reader:
 
     def __init__(self, kind: TypeEngine[Any], dialect: Dialect) -> None:
         self._process = kind.dialect_impl(dialect).result_processor(dialect, None)
+        self._is_boolean = isinstance(kind, Boolean)
         self._holds = next((python for sql, python in _HOLDS.items() if isinstance(kind, sql)), object)
 
     def read(self, stands: object) -> object:
@@ -60,11 +61,15 @@ class _Reader:
         Raises:
             ValueError, TypeError: it is none of this type.
         """
+        # SQLAlchemy's processor would take anything for true or false.
+        if self._is_boolean and stands not in _BOOLEANS:
+            raise ValueError(stands)
         value = self._process(stands) if self._process is not None else stands
         if value is not None and not isinstance(value, self._holds):
             raise TypeError(type(value).__name__)
         return value
 
 
+_BOOLEANS = (0, 1, None)
 _HOLDS: Mapping[type[TypeEngine[Any]], type] = {String: str, Integer: int}
 """What SQLite, which takes anything in any column, gives back as it stands; the others' processors look themselves."""

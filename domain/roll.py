@@ -24,15 +24,26 @@ class Scope:
 
         A missing case has nothing but its id. One whose id says neither is always meant: it must not hide so.
         """
-        parts = _ID.fullmatch(case_id)
-        day = _day(parts["day"]) if parts else None
-        if parts is None or day is None:
+        said = _said(case_id)
+        if said is None:
             return True
-        if self.district is not None and parts["district"] != self.district:
+        district, day = said
+        if self.district is not None and district != self.district:
             return False
         early = self.called_from is not None and day < self.called_from.astimezone(SHANGHAI).date()
         late = self.called_before is not None and day >= self.called_before.astimezone(SHANGHAI).date()
         return not early and not late
+
+
+def is_nameless(case_id: str) -> bool:
+    """Whether the id says neither district nor day, as no id does that this system has given."""
+    return _said(case_id) is None
+
+
+def _said(case_id: str) -> tuple[str, date] | None:
+    parts = _ID.fullmatch(case_id)
+    day = _day(parts["day"]) if parts else None
+    return (parts["district"], day) if parts and day else None
 
 
 def _day(digits: str) -> date | None:

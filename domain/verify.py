@@ -284,20 +284,27 @@ class Derived:
     """What all runs of a case decided, one after the other.
 
     Attributes:
+        bridged: the numbers of entries of which nobody has the history, and which a later run's carried head binds:
+            they stand in `entries` as the ledger has them.
         dropped: how many entries of a run that was ended the ledger never had; the next run began before them.
     """
 
     entries: list[Entry] = field(default_factory=list)
+    bridged: set[int] = field(default_factory=set)
     acknowledged: int = 0
     dropped: int = 0
     ended: bool = False
     findings: list[Finding] = field(default_factory=list)
 
 
-def derive(runs: Sequence[Replayed]) -> Derived:
+def derive(runs: Sequence[Replayed], ledger: Sequence[Entry] = ()) -> Derived:
     """Join the runs of a case, and check what each handed to the next.
 
-    A run that goes on for another starts with carried state: that must be the fold of the entries before.
+    A run that goes on for another starts with carried state: that must be the fold of the entries before. Where runs
+    between the two are gone, the ledger's entries stand for them if they lead to the very head that was carried.
+
+    Args:
+        ledger: the ledger's entries, as far as they can be read.
     """
     derived = Derived()
     for number, run in enumerate(runs, start=1):
@@ -309,6 +316,8 @@ def derive(runs: Sequence[Replayed]) -> Derived:
             )
             return derived
         _drop_unrecorded(derived, run.start)
+        if number > 1:
+            _bridge(derived, run.start, ledger)
         derived.findings += _handed_over(derived.entries, run, first=number == 1)
         derived.entries += run.entries
         derived.acknowledged = len(derived.entries) - run.unrecorded
@@ -328,6 +337,40 @@ def _drop_unrecorded(derived: Derived, start: CaseStart) -> None:
     if derived.acknowledged <= reached < len(derived.entries):
         derived.dropped += len(derived.entries) - reached
         del derived.entries[reached:]
+
+
+def _bridge(derived: Derived, start: CaseStart, ledger: Sequence[Entry]) -> None:
+    """Take from the ledger what came between the runs that are known, and say that nobody has its history."""
+    known, last = len(derived.entries), start.carried.last if start.carried else None
+    if last is None or last.sequence <= known:
+        return
+    between = ledger[known : last.sequence]
+    follows = [entry.sequence for entry in between] == list(range(known + 1, last.sequence + 1))
+    if not follows or between[-1] != last or not _leads_on(derived.entries[-1:], between):
+        return  # which is said of what the run carries
+    derived.entries += between
+    numbers = [entry.sequence for entry in between]
+    derived.bridged |= set(numbers)
+    place = f"第{numbers[0]}至{numbers[-1]}条" if len(numbers) > 1 else f"第{numbers[0]}条"
+    detail = "办理这些记录的运行已不存在(超过保留期或被删除),由后续运行承接的末条哈希佐证,未重放。"
+    derived.findings.append(
+        Finding(
+            check=Check.HISTORY,
+            code="history_missing",
+            table="ledger",
+            row=place,
+            detail=detail,
+            proven=False,
+        )
+    )
+
+
+def _leads_on(before: Sequence[Entry], entries: Sequence[Entry]) -> bool:
+    """Whether each of these entries binds the one before it, and its hash is that of its own text."""
+    previous = [*before, *entries]
+    return all(entry.previous == earlier.hash for earlier, entry in itertools.pairwise(previous)) and all(
+        entry.hash == audit.digest(audit.canonical(entry)) for entry in entries
+    )
 
 
 def _history(code: str, table: str, row: str, column: str, detail: str) -> Finding:
@@ -492,33 +535,41 @@ def compare_read_models(models: Iterable[ReadModel]) -> list[Finding]:
     """Hold read models against what the projection of the fold makes."""
     findings: list[Finding] = []
     for model in models:
-        right, stands = (
-            {tuple(row[key] for key in model.keys): row for row in rows}
-            for rows in (model.expected, model.found)
-        )
+        right = {_key(row, model): row for row in model.expected}
+        stands: dict[tuple[object, ...], Mapping[str, object]] = {}
+        for row in model.found:
+            if stands.setdefault(key := _key(row, model), row) is not row:
+                detail = "此行重复:按台账只应有一行(表的主键已被去除)。"
+                findings.append(_of_read_model("row_added", model.table, _place(key), "", detail))
         for key in [*right, *(key for key in stands if key not in right)]:
-            place = "/".join(str(part) for part in key if part not in {"", None})
-            findings += _read_model_row(model.table, place, right.get(key), stands.get(key))
+            findings += _read_model_row(model.table, _place(key), right.get(key), stands.get(key))
     return findings
+
+
+def _key(row: Mapping[str, object], model: ReadModel) -> tuple[object, ...]:
+    return tuple(row[key] for key in model.keys)
+
+
+def _place(key: Iterable[object]) -> str:
+    return "/".join(str(part) for part in key if part not in {"", None})
+
+
+def _of_read_model(code: str, table: str, place: str, column: str, detail: str) -> Finding:
+    return Finding(check=Check.READ_MODELS, code=code, table=table, row=place, field=column, detail=detail)
 
 
 def _read_model_row(
     table: str, place: str, right: Mapping[str, object] | None, stands: Mapping[str, object] | None
 ) -> Iterator[Finding]:
-    def found(code: str, column: str, detail: str) -> Finding:
-        return Finding(
-            check=Check.READ_MODELS, code=code, table=table, row=place, field=column, detail=detail
-        )
-
     if stands is None:
-        yield found("row_missing", "", "按台账应有此行,读模型中没有。")
+        yield _of_read_model("row_missing", table, place, "", "按台账应有此行,读模型中没有。")
     elif right is None:
-        yield found("row_added", "", "按台账不应有此行。")
+        yield _of_read_model("row_added", table, place, "", "按台账不应有此行。")
     else:
         for column, value in right.items():
             if stands.get(column) != value:
                 detail = f"为“{_short(stands.get(column))}”,按台账应为“{_short(value)}”。"
-                yield found("column_differs", column, detail)
+                yield _of_read_model("column_differs", table, place, column, detail)
 
 
 # --- clocks ------------------------------------------------------------------------------------------------

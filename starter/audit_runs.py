@@ -291,7 +291,7 @@ async def verify_anchors(district: str | None, folder: Path | None, pinned: Publ
         _say("已发布的锚定文件")
         statuses.append(_print([Verdict(check=Check.ANCHORS, findings=(wrong,))]))
     async with _open(temporal=False) as (store, _):
-        codes = await store.district_codes() | set(files)
+        codes = await store.district_codes() | set(await store.anchored_districts()) | set(files)
         for code in [district] if district else sorted(codes):
             _say(f"区(市) {code}")
             missing = await _files_missing(store, code) if unnamed and code not in files else []

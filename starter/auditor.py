@@ -136,7 +136,8 @@ async def _runs(
     if not runs and not _never_started(evidence):
         gone = f"{where}该案件的执行历史(超过保留期或被删除);请以当时导出的审计包核验。"
         return [], gone, []
-    if runs and runs[-1].source and evidence is not None and not _knows_head(runs, evidence):
+    left_off = runs and (runs[-1].source or runs[-1].was_ended)
+    if left_off and evidence is not None and not _knows_head(runs, evidence):
         return runs, f"{where}此后运行的执行历史。", []
     return runs, "", []
 
@@ -347,7 +348,7 @@ def judge(
         same_software: whether this version wrote the read models: others may word sentences differently.
     """
     chain = verify.read_chain(case_id, rows, table=ledger)
-    derived = verify.derive(replayed)
+    derived = verify.derive(replayed, chain.entries)
     chain.findings += (each for each in found if each.check is Check.CHAIN)
     history = [each for each in found if each.check is not Check.CHAIN]
     whole = not any(finding.code in _BREAKS for finding in chain.findings)
@@ -443,7 +444,8 @@ def _judge_clocks(
     rederived = {
         entry.sequence
         for entry in entries
-        if right.get(entry.sequence) == entry.hash == audit.digest(audit.canonical(entry))
+        if entry.sequence not in derived.bridged
+        and right.get(entry.sequence) == entry.hash == audit.digest(audit.canonical(entry))
     }
     until = read_at - terms.policy.wake_spread - _GRACE
     findings = verify.check_clocks(

@@ -136,7 +136,7 @@ async def _ask_anchors(store: Store, folder: Path | None, witnesses: _Witnesses)
         files = published.read_published(folder)[0] if folder is not None and folder.is_dir() else {}
     except published.AnchorInvalid as invalid:
         witnesses.not_asked("锚定文件", invalid.detail)
-    codes = await store.district_codes() | set(files)
+    codes = {*await store.anchored_districts(), *files}
     for code in sorted(codes):
         for some in (files.get(code, ()), await store.anchors(code)):
             for anchor in anchoring.read_anchors(some).anchors:

@@ -106,12 +106,16 @@ class Keeping:
         )
 
 
-async def rewritten(store: Store, case_id: CaseId) -> None:
-    """Say that another department was called, with every hash made to fit, as the owner of the database can."""
+async def rewritten(store: Store, case_id: CaseId, kind: str = "dispatched") -> None:
+    """Say something else in the entries of a kind, with every hash made to fit, as the owner of the database can."""
     entries = await store.entries(case_id)
     forged = [
-        entry.model_copy(update={"event": entry.event.model_copy(update={"reason": "另有安排"})})
-        if entry.event.kind == "dispatched"
+        (
+            entry.model_copy(update={"event": entry.event.model_copy(update={"reason": "另有安排"})})
+            if kind == "dispatched"
+            else entry.model_copy(update={"key": "forged"})
+        )
+        if entry.event.kind == kind
         else entry
         for entry in entries
     ]

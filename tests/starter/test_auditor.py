@@ -34,7 +34,7 @@ from domain.anchor import Anchor, Head, is_included
 from domain.case import CaseId
 from domain.ports import CaseStart, Contact, Intake
 from domain.verify import Check, Replayed, Verdict, status_of
-from starter import auditor, schedules
+from starter import audit_runs, auditor, schedules
 from starter.audit_runs import anchor, judge_anchors, verify_anchors, verify_journals
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
@@ -71,7 +71,7 @@ async def tamper(store: Store, *statements: str) -> None:
                 await connection.execute(text(f"DROP TRIGGER IF EXISTS {name}{on}"))
         for statement in statements:
             done = await connection.execute(text(statement.replace(":", r"\:")))
-            assert done.rowcount > 0, statement
+            assert done.rowcount > 0 or statement.startswith(("CREATE", "ALTER")), statement
 
 
 @pytest.fixture
@@ -265,6 +265,86 @@ async def test_a_value_that_cannot_be_read_is_named_and_the_other_cases_are_judg
             await restored(house.store, before)
 
 
+NO_UTF_8 = {
+    ("ledger", "entry", "sequence = 3"): ("unreadable", "ledger", "第3条"),
+    ("ledger", "kind", "sequence = 2"): ("unreadable", "ledger", "第2条"),
+    ("timeline", "text", "sequence = 2"): ("column_differs", "timeline", "{case}/2"),
+    ("cases", "title", "1 = 1"): ("column_differs", "cases", "{case}"),
+    ("assignments", "status", "1 = 1"): ("column_differs", "assignments", "{case}/ecology"),
+    ("intake", "opened", "1 = 1"): ("unreadable", "intake", "{case}"),
+}
+"""By table, column and condition."""
+
+
+async def test_a_text_that_is_no_utf_8_is_named_and_the_other_cases_are_judged(house: House) -> None:
+    case_id, other = await house.call(), await house.call()
+    await house.until_done(case_id, "ecology")
+    ids = [CaseId(case_id), CaseId(other)]
+    for (table, column, which), (code, _, row) in NO_UTF_8.items():
+        before = await copied(house.store)
+        await tamper(
+            house.store,
+            f"UPDATE {table} SET {column} = CAST(x'e4bdff' AS TEXT) WHERE case_id = '{case_id}' AND {which}",  # noqa: S608 - a test's own names
+        )
+        (_, judged), (_, sound) = await verify_cases(house.store, house.doors.cases.client, ids)
+        assert (code, table, row.format(case=case_id), column) in found(judged), table
+        assert "not_checked" not in {each for each, *_ in found(judged)}, table
+        assert (status_of(judged), found(sound)) == (1, set()), table
+        await journals(house.store)
+        await restored(house.store, before)
+
+
+async def test_terms_that_are_no_utf_8_are_named_in_their_own_table(house: House) -> None:
+    case_id = await house.call()
+    await tamper(house.store, "UPDATE terms SET document = CAST(x'e4bdff' AS TEXT)")
+    judged = await verdicts(house, case_id)
+    async with house.store._database.read() as connection:
+        terms_id = (await connection.execute(select(TermsRow.id))).scalar_one()
+    assert ("unreadable", "terms", terms_id, "document") in found(judged)
+    assert "intake" not in {table for _, table, *_ in found(judged)}
+
+
+async def test_a_truth_value_that_is_neither_is_named(house: House) -> None:
+    case_id = await house.call()
+    await house.until_done(case_id, "ecology")
+    for wrong in ("7", "-1", "'yes'", "0.5"):
+        await tamper(house.store, f"UPDATE assignments SET lead = {wrong} WHERE case_id = '{case_id}'")  # noqa: S608 - a test's own names
+        assert found(await verdicts(house, case_id)) == {
+            ("column_differs", "assignments", f"{case_id}/ecology", "lead")
+        }
+
+
+async def test_a_row_that_stands_twice_in_a_table_made_again_without_its_key_is_named(
+    closed: tuple[House, str],
+) -> None:
+    house, case_id = closed
+    read_models = {
+        "cases": case_id,
+        "assignments": f"{case_id}/ecology",
+        "clocks": f"{case_id}/sign/ecology/1",
+        "timeline": f"{case_id}/3",
+    }
+    await tamper(house.store, *(step for table in (*read_models, "intake") for step in doubled(table)))
+    judged = await verdicts(house, case_id)
+    added = {(table, row) for code, table, row, _ in found(judged) if code == "row_added"}
+    assert {*read_models.items(), ("intake", case_id)} <= added
+    assert {code for code, *_ in found(judged)} == {"row_added"}
+    assert await journals(house.store) == SOUND | {Check.INTAKE: {("row_added", "intake", case_id)}}
+    async with house.store._database.read() as connection:
+        terms_id = (await connection.execute(select(TermsRow.id))).scalar_one()
+    await tamper(house.store, *doubled("terms"))
+    assert ("row_added", "terms", terms_id, "") in found(await verdicts(house, case_id))
+
+
+def doubled(table: str) -> list[str]:
+    """Return what puts a table with every row twice, and without a key, in the place of one."""
+    return [
+        f"CREATE TABLE {table}_again AS SELECT * FROM {table} UNION ALL SELECT * FROM {table}",  # noqa: S608 - a test's own names
+        f"ALTER TABLE {table} RENAME TO {table}_before",
+        f"ALTER TABLE {table}_again RENAME TO {table}",
+    ]
+
+
 async def test_terms_that_are_gone_or_no_longer_what_their_row_says_are_named(house: House) -> None:
     case_id = await house.call()
     for column in ("district", "policy_version", "calendar_version"):
@@ -326,6 +406,7 @@ GARBAGE_ANCHORS = {
     "UPDATE anchors SET number = 'one' WHERE number = 1": ("第one号({day})", "number"),
     "UPDATE anchors SET document = CAST(document AS BLOB) WHERE number = 1": ("第1号({day})", "document"),
     "UPDATE anchors SET key_id = x'00ff' WHERE number = 1": ("第1号({day})", "key_id"),
+    "UPDATE anchors SET document = CAST(x'e4bdff' AS TEXT) WHERE number = 1": ("第1号({day})", "document"),
 }
 """What SQLite takes in any column."""
 
@@ -367,6 +448,26 @@ async def test_an_anchor_that_cannot_be_read_is_named_and_the_others_are_judged(
     assert not list((tmp_path / "anchors").glob("*0001-01-01*"))
 
 
+async def test_an_anchor_under_a_district_that_is_not_loaded_is_judged_all_the_same(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = sqlite_store
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
+    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    await store.load_district(district(), datetime.now(UTC))
+    await taken(store, straight())
+    await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
+    assert await verify_anchors(None, None, KEY.public) == 0
+    await tamper(
+        store,
+        "INSERT INTO anchors SELECT 'tengzhou', number, day, document, hash, signature, key_id FROM anchors",
+    )
+    capsys.readouterr()
+    assert await verify_anchors(None, None, KEY.public) == 1
+    said = capsys.readouterr().out.partition("区(市) tengzhou")[2]
+    assert "✗ [anchor_differs] anchors,第1号" in said
+
+
 async def test_an_error_that_nobody_thought_of_ends_the_judgement_of_one_district_alone(
     sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -379,12 +480,21 @@ async def test_an_error_that_nobody_thought_of_ends_the_judgement_of_one_distric
     await tamper(
         store,
         "INSERT INTO districts SELECT 'another', name, terms_id, document, loaded_at FROM districts",
-        "UPDATE anchors SET document = CAST(x'ff' AS TEXT)",
-        "UPDATE journals SET key = CAST(x'ff' AS TEXT)",
     )
+
+    def breaks_in_sample(judge: Any) -> Any:
+        async def judged(store: Store, code: str, *more: Any) -> Any:
+            if code == "sample":
+                raise MemoryError
+            return await judge(store, code, *more)
+
+        return judged
+
+    monkeypatch.setattr(audit_runs, "judge_anchors", breaks_in_sample(judge_anchors))
+    monkeypatch.setattr(audit_runs, "judge_journals", breaks_in_sample(judge_journals))
     assert await verify_anchors(None, None, KEY.public) == 2
     said = capsys.readouterr().out
-    assert "? [not_checked] anchors:核验中出现意外错误 OperationalError" in said
+    assert "? [not_checked] anchors:核验中出现意外错误 MemoryError" in said
     assert "区(市) another" in said
     assert await verify_journals(None) == 2
     assert "? [not_checked] intake:" in capsys.readouterr().out

@@ -19,6 +19,8 @@ from domain.district import Terms
 from domain.errors import ArchiveConflict
 from domain.lifecycle import fold
 from domain.ports import CaseStart, Contact, Intake
+from domain.verify import Check
+from starter.auditor import verify_cases
 from starter.schedules import SCHEDULES, ensure_schedules
 from tests.sample import TERMS, opening
 from tests.starter.conftest import House
@@ -67,6 +69,46 @@ async def test_a_terminated_case_goes_on_from_its_ledger_to_its_end(
     assert entries[: len(before)] == before
     await keeping.run_reconcile()
     assert await keeping.differences(case_id) == []
+
+
+@pytest.mark.parametrize("archived", [False, True])
+async def test_a_run_that_was_deleted_leaves_it_open_what_it_did_and_accuses_no_honest_ledger(
+    keeping: Keeping, *, archived: bool
+) -> None:
+    house, archive = keeping.house, keeping.archive if archived else None
+
+    async def wrong() -> set[tuple[str, str, bool]]:
+        ((_, verdicts),) = await verify_cases(house.store, keeping.client, [case_id], archive)
+        return {
+            (each.code, each.row, each.proven)
+            for verdict in verdicts
+            if verdict.check is Check.HISTORY
+            for each in verdict.findings
+        }
+
+    case_id = CaseId(await house.call())
+    await house.dispatch(case_id, "ecology")
+    await keeping.executions.terminate(case_id, "from the ledger")
+    await keeping.run_reconcile()
+    await house.do("ecology-officer", case_id, "sign")
+    first, newest = await keeping.executions.run_ids(case_id)
+    if archived:
+        await keeping.run_archive()
+        registered = (await house.store.register(case_id)).runs
+        assert [each.run_id for each in registered] == [first]
+    await keeping.forget(case_id, [newest])
+
+    assert await wrong() == {("history_missing", "第3条起", False)}
+    await keeping.run_reconcile()
+    (told,) = await keeping.differences(case_id)
+    assert (told.kind, told.done) == ("missing", "restarted")
+    assert "没有其最新一次运行(被删除或遗失)" in told.detail
+
+    assert await wrong() == {("history_missing", "第3条", False)}
+    await house.do("ecology-officer", case_id, "check-in", officers=[{"name": "王示例"}])
+    assert await wrong() == {("history_missing", "第3条", False)}
+    await rewritten(house.store, case_id, "signed")
+    assert {"carried_differs", "differs_from_history"} <= {code for code, *_ in await wrong()}
 
 
 async def test_a_case_that_temporal_no_longer_knows_goes_on(keeping: Keeping) -> None:

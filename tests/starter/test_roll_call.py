@@ -17,6 +17,7 @@ from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.roll import Scope
 from domain.verify import Check, Verdict, status_of
+from starter.auditor import verify_cases
 from starter.roll_call import RollCall, call_roll
 from starter.stack import free_port
 from tests.sample import district
@@ -208,6 +209,24 @@ async def test_a_case_without_its_call_and_without_intake_is_found_by_its_id(rol
     period = {"called_from": roll.scope.called_from, "called_before": roll.scope.called_before}
     assert await roll.store.cases_called(district=roll.code, **period) == [case_id]
     assert await roll.store.cases_called(district="elsewhere", **period) == []
+
+
+@pytest.mark.parametrize("forged", ["", " ", "假案", "假案-20269999-abc123"])
+async def test_a_case_whose_id_says_neither_district_nor_day_is_always_looked_at(
+    roll: Roll, forged: str
+) -> None:
+    case_id = await roll.call()
+    copy = f"SELECT '{forged}', sequence, at, kind, entry, hash FROM ledger WHERE case_id = '{case_id}'"  # noqa: S608
+    async with roll.store._database.write() as connection:
+        await connection.execute(text(f"INSERT INTO ledger {copy}"))
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    period = {"called_from": past, "called_before": past + timedelta(days=1)}
+    assert await roll.store.cases_called(district=roll.code, **period) == [forged]
+    assert await roll.store.cases_called(district="elsewhere", **period) == [forged]
+    ((_, judged),) = await verify_cases(roll.store, roll.keeping.client, [CaseId(forged)])
+    assert status_of(judged) == 1
+    places = {(each.code, each.table, each.field) for verdict in judged for each in verdict.findings}
+    assert ("column_differs", "ledger", "case_id") in places
 
 
 async def test_names_and_documents_that_cannot_be_read_end_no_roll(
