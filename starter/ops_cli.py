@@ -136,6 +136,9 @@ def reset(
     url: Url = LOCAL,
 ) -> None:
     """重置案件的办理流程;台账只增不改。"""
+    if sum((before_deploy is not None, to_event is not None, from_ledger)) != 1:
+        err.print("[red]请指明且只指明一项:--before-deploy 版本、--to-event 事件编号、--from-ledger。[/red]")
+        raise typer.Exit(2)
     outcome = _post(
         url,
         "/ops/reset",

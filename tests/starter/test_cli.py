@@ -115,3 +115,10 @@ def test_an_id_is_asked_for_as_it_was_typed(tmp_path: Path) -> None:
     with answering(404, refusal) as (url, asked):
         status, said = shaodao(tmp_path, "case", "show", "ID?x=1#", SHAODAO_URL=url)
     assert (status, asked) == (1, ["/api/v1/cases/ID%3Fx%3D1%23"]), said
+
+
+def test_a_reset_names_its_three_ways_when_it_is_told_none_or_two(tmp_path: Path) -> None:
+    for ways in ((), ("--from-ledger", "--to-event", "5")):
+        status, said = shaodao(tmp_path, "ops", "reset", "x", "--reason", "演练", *ways)
+        assert status == 2, said
+        assert "只指明一项:--before-deploy 版本、--to-event 事件编号、--from-ledger" in said
