@@ -276,7 +276,8 @@ async def list_cases(
     )
     page = await doors.store.cases(query, access.sight(person.actor()), _now())
     return views.CasePageView(
-        items=[views.line_view(line) for line in page.items], next_cursor=page.next_cursor
+        items=[views.line_view(line, doors.directory.district(line.district)) for line in page.items],
+        next_cursor=page.next_cursor,
     )
 
 

@@ -421,6 +421,7 @@ async def test_lists_are_filtered_sorted_and_paged(house: House) -> None:
     mine = (await house.get("police-officer", "/cases")).json()["items"]
     assert [line["case_id"] for line in mine] == [case_ids[2]]
     assert mine[0]["stage_label"] == "待签收"
+    assert mine[0]["township_name"] == "示例镇"
     searched = (await house.get("leader", "/cases", text="案件3")).json()["items"]
     assert [line["case_id"] for line in searched] == [case_ids[3]]
 
