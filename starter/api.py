@@ -233,6 +233,7 @@ class Filters(Body):
     district: str | None = None
     township: str | None = None
     department: str | None = None
+    awaiting_sign: Annotated[str | None, Field(description="尚待该部门签收的")] = None
     stage: Stage | None = None
     category: Category | None = None
     item: str | None = None
@@ -260,6 +261,7 @@ async def list_cases(
         district=filters.district,
         township=filters.township,
         department=filters.department,
+        awaiting_sign=filters.awaiting_sign,
         stage=filters.stage,
         category=filters.category,
         item=filters.item,

@@ -452,6 +452,7 @@ def case_list(
     url: Url = LOCAL,
     stage: Annotated[str | None, typer.Option(help="阶段,例如 dispatched。")] = None,
     department: Annotated[str | None, typer.Option(help="部门编号。")] = None,
+    awaiting_sign: Annotated[str | None, typer.Option(help="部门编号:只看尚待该部门签收的。")] = None,
     overdue: Annotated[bool | None, typer.Option(help="只看超时的。")] = None,
     text: Annotated[str | None, typer.Option(help="标题、地点中的文字。")] = None,
     limit: Annotated[int, typer.Option(help="条数。")] = 20,
@@ -460,6 +461,7 @@ def case_list(
     query = {
         "stage": stage,
         "department": department,
+        "awaiting_sign": awaiting_sign,
         "overdue": overdue,
         "text": text,
         "limit": limit,

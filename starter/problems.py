@@ -231,6 +231,7 @@ _FIELDS = {
     "approve": "是否同意",
     "arrived_at": "报到时间",
     "attachments": "附件",
+    "awaiting_sign": "待签收部门",
     "basis": "异议依据",
     "body": "请求体",
     "called_before": "吹哨时间早于",
