@@ -77,6 +77,10 @@ class EncryptingCodec(PayloadCodec, WithSerializationContext):
             return self
         return EncryptingCodec(self._keys, encrypts=self._encrypts, workflow_id=workflow_id)
 
+    def holds(self, key_id: str) -> bool:
+        """Whether payloads of this key can be decrypted."""
+        return self._keys.to_decrypt(key_id) is not None
+
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encrypt."""
         if not self._encrypts:

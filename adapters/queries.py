@@ -37,6 +37,7 @@ class CaseQuery:
     Attributes:
         called_from, called_before: half-open period of the call.
         overdue: whether a clock runs that is red now.
+        awaiting_sign: only cases that this department has still to sign.
         watched_by: only cases that this person follows.
         limit: 1 to 200.
     """
@@ -44,6 +45,7 @@ class CaseQuery:
     district: str | None = None
     township: str | None = None
     department: str | None = None
+    awaiting_sign: str | None = None
     stage: str | None = None
     category: str | None = None
     item: str | None = None
@@ -316,6 +318,14 @@ def _filters(query: CaseQuery, overdue: ColumnElement[bool]) -> list[ColumnEleme
     found = [column == value for column, value in equal.items() if value is not None]
     if query.department is not None:
         found.append(_assigned(query.department, still=True))
+    if query.awaiting_sign is not None:
+        unsigned = exists().where(
+            AssignmentRow.case_id == CaseRow.case_id,
+            AssignmentRow.department == query.awaiting_sign,
+            AssignmentRow.status == "dispatched",
+        )
+        # One that stays away while others are at work has still to sign; one of a suspended or ended case has not.
+        found += [CaseRow.stage.in_([Stage.DISPATCHED.value, Stage.ENFORCING.value]), unsigned]
     if query.watched_by is not None:
         found.append(exists().where(WatchRow.case_id == CaseRow.case_id, WatchRow.person == query.watched_by))
     if query.overdue is not None:

@@ -91,6 +91,9 @@ class Finding:
         return ",".join(part for part in (self.table, self.row, self.field) if part)
 
 
+_NOT_CHECKED = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One line of a report.
@@ -104,11 +107,17 @@ class Verdict:
     note: str = ""
 
     @property
+    def label(self) -> str:
+        """What was checked, in Chinese; of a signature that nobody's key was held against, no more than it is."""
+        own = self.check is Check.SIGNATURE and self.status == _NOT_CHECKED
+        return "签名自洽,但公钥未核对" if own else CHECKS[self.check]
+
+    @property
     def status(self) -> int:
         """0 all good, 1 something is wrong, 2 it could not be checked."""
         if any(finding.proven for finding in self.findings):
             return 1
-        return 2 if self.findings else 0
+        return _NOT_CHECKED if self.findings else 0
 
 
 def not_checked(error: Exception, check: Check, table: str, what: str) -> Finding:

@@ -236,6 +236,7 @@ class Filters(Body):
     district: str | None = None
     township: str | None = None
     department: str | None = None
+    awaiting_sign: Annotated[str | None, Field(description="尚待该部门签收的")] = None
     stage: Stage | None = None
     category: Category | None = None
     item: str | None = None
@@ -263,6 +264,7 @@ async def list_cases(
         district=filters.district,
         township=filters.township,
         department=filters.department,
+        awaiting_sign=filters.awaiting_sign,
         stage=filters.stage,
         category=filters.category,
         item=filters.item,
@@ -288,7 +290,8 @@ async def list_cases(
             item=filters.item,
         )
     return views.CasePageView(
-        items=[views.line_view(line) for line in page.items], next_cursor=page.next_cursor
+        items=[views.line_view(line, doors.directory.district(line.district)) for line in page.items],
+        next_cursor=page.next_cursor,
     )
 
 

@@ -33,7 +33,6 @@ from domain.journal import LABELS as JOURNAL_LABELS
 from domain.ports import Archive
 from domain.roll import Scope
 from domain.verify import (
-    CHECKS,
     Check,
     DigestName,
     Finding,
@@ -220,7 +219,7 @@ def _print(verdicts: Sequence[Verdict]) -> int:
     for verdict in verdicts:
         mark = "✓✗?"[verdict.status]
         note = f"({verdict.note})" if verdict.note else ""
-        _say(f"  {mark} {CHECKS[verdict.check]}{note}")
+        _say(f"  {mark} {verdict.label}{note}")
         for finding in verdict.findings[:_SHOWN]:
             kind = "✗" if finding.proven else "?"
             _say(f"      {kind} [{finding.code}] {finding.place}:{finding.detail}")

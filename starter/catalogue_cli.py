@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from domain.catalogue import Difference, Hit, Index, diff
 from domain.district import District, Item, Organisation
 from domain.words import LIMIT_CLASSES
 from starter.local import DEFAULT_DATA, open_store, use_data
+from starter.screen import console
 
 if TYPE_CHECKING:
     from adapters.store import Store
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="事项清单:查找、推荐、比较、导出、检查、装载。", no_args_is_help=True, rich_markup_mode=None
 )
-out = Console()
-err = Console(stderr=True)
+out = console()
+err = console(stderr=True)
 
 DataOption = Annotated[Path, typer.Option("--data", help="内置服务的数据目录。")]
 DistrictOption = Annotated[str | None, typer.Option("--district", help="区(市)编号;只有一个时可省略。")]
@@ -153,7 +153,7 @@ def export(
         err.print(f"[red]目录不存在:{escape(str(file.parent))}[/red]")
         raise typer.Exit(1)
     file.write_bytes(FORMATS[kind](items))
-    out.print(f"已导出 {len(items)} 项:{escape(str(file))}", soft_wrap=True)
+    out.print(f"已导出 {len(items)} 项:{escape(str(file))}")
 
 
 @app.command()
@@ -184,7 +184,7 @@ def load(
 
     version, difference = _read_or_leave(lambda: asyncio.run(run()))
     _tell(difference)
-    out.print(f"已装载,版本 {escape(version)}。新案件适用新清单,在办案件沿用立案时的版本。", soft_wrap=True)
+    out.print(f"已装载,版本 {escape(version)}。新案件适用新清单,在办案件沿用立案时的版本。")
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def _read_or_leave(read: Callable[[], _T]) -> _T:
         return read()
     except DistrictInvalid as invalid:
         for problem in invalid.problems:
-            err.print(f"[red]✗[/red] {escape(str(problem))}", soft_wrap=True)
+            err.print(f"[red]✗[/red] {escape(str(problem))}")
         err.print(f"共 {len(invalid.problems)} 处问题,未装载任何内容。")
         raise typer.Exit(1) from None
 
@@ -265,15 +265,15 @@ def _tell(difference: Difference) -> None:
         return
     for sign, colour, items in (("+", "green", difference.added), ("-", "red", difference.removed)):
         for item in items:
-            out.print(f"[{colour}]{sign} {escape(item.code)}[/{colour}] {escape(item.name)}", soft_wrap=True)
+            out.print(f"[{colour}]{sign} {escape(item.code)}[/{colour}] {escape(item.name)}")
     for each in difference.changed:
-        out.print(f"[yellow]~ {escape(each.code)}[/yellow] {escape(each.name)}", soft_wrap=True)
+        out.print(f"[yellow]~ {escape(each.code)}[/yellow] {escape(each.name)}")
         for change in each.changes:
             old, new = (
                 escape(value if isinstance(value, str) else ";".join(value) or "(空)")
                 for value in (change.old or "(空)", change.new or "(空)")
             )
-            out.print(f"    {COLUMNS[change.column]}:{old} → {new}", soft_wrap=True)
+            out.print(f"    {COLUMNS[change.column]}:{old} → {new}")
     out.print(
         f"新增 {len(difference.added)} 项,删除 {len(difference.removed)} 项,修改 {len(difference.changed)} 项。"
     )

@@ -17,9 +17,8 @@ from typing import Annotated, Any
 import httpx2
 import typer
 import uvloop
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from domain.commands import Act
 from domain.district import AdoptionScope
@@ -33,6 +32,7 @@ from starter.key_commands import key_app
 from starter.local import DEFAULT_DATA, is_missing
 from starter.local import open_store as _store
 from starter.local import use_data as _use_data
+from starter.screen import aligned, console
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -50,8 +50,8 @@ app.add_typer(key_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(figures_app)
 
-out = Console()
-err = Console(stderr=True)
+out = console()
+err = console(stderr=True)
 
 Url = Annotated[str, typer.Option(envvar="SHAODAO_URL", help="服务地址。")]
 LOCAL = "http://127.0.0.1:8030"
@@ -100,7 +100,7 @@ def _explained(error: Exception) -> int:
         err.print(str(error), markup=False)
         return 1
     if isinstance(error, OSError):
-        err.print(_of_files(error), style="red", markup=False, soft_wrap=True)
+        err.print(_of_files(error), style="red", markup=False)
         return 1
     if isinstance(error, UnicodeDecodeError):
         err.print("[red]文件不是 UTF-8 文本,请转换编码后重试。[/red]")
@@ -175,20 +175,18 @@ def up(
     asyncio.run(serve())
 
 
-def addresses(url: str, ui_url: str | None, data: Path) -> Table:
+def addresses(url: str, ui_url: str | None, data: Path) -> Text:
     """Return where to look."""
-    table = Table(title="哨到已就绪", show_header=False, title_justify="left")
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("首页", url)
-    table.add_row("接口文档", f"{url}/docs")
-    table.add_row("Temporal 界面", ui_url or "(未启用)")
-    table.add_row(
-        "解密登录", f"{url}/codec/login(登录并按该页步骤设置一次浏览器后,Temporal 界面显示中文摘要与详情)"
-    )
-    table.add_row("数据与日志", str(data.resolve()))
-    table.add_row("取得令牌", f"shaodao token 人员编号 --data {data}")
-    return table
+    login = f"{url}/codec/login(登录并按该页步骤设置一次浏览器后,Temporal 界面显示中文摘要与详情)"
+    rows = [
+        ("首页", url),
+        ("接口文档", f"{url}/docs"),
+        ("Temporal 界面", ui_url or "(未启用)"),
+        ("解密登录", login),
+        ("数据与日志", str(data.resolve())),
+        ("取得令牌", f"shaodao token 人员编号 --data {data}"),
+    ]
+    return Text("哨到已就绪\n", style="bold").append_text(aligned(rows))
 
 
 def _stop_signal() -> asyncio.Event:
@@ -276,14 +274,8 @@ def doctor(data: Annotated[Path, typer.Option(help="内置服务的数据目录�
     from starter.doctor import examine, status_of
 
     _use_data(data)
-    table = Table.grid(padding=(0, 1))
-    table.add_column()
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
     findings = asyncio.run(examine())
-    for finding in findings:
-        table.add_row(_MARKS[finding.ok], finding.subject, escape(finding.detail))
-    out.print(table)
+    out.print(aligned((f"{_MARKS[each.ok]} {each.subject}", each.detail) for each in findings))
     raise typer.Exit(status_of(findings))
 
 
@@ -331,7 +323,7 @@ def district_check(folder: Annotated[Path, typer.Argument(help="区(市)数据�
         district = read_district(folder)
     except DistrictInvalid as invalid:
         for problem in invalid.problems:
-            err.print(f"[red]✗[/red] {problem}", soft_wrap=True)
+            err.print(f"[red]✗[/red] {problem}")
         err.print(f"共 {len(invalid.problems)} 处问题,未装载任何内容。")
         raise typer.Exit(1) from None
     out.print(
@@ -463,6 +455,7 @@ def case_list(
     url: Url = LOCAL,
     stage: Annotated[str | None, typer.Option(help="阶段,例如 dispatched。")] = None,
     department: Annotated[str | None, typer.Option(help="部门编号。")] = None,
+    awaiting_sign: Annotated[str | None, typer.Option(help="部门编号:只看尚待该部门签收的。")] = None,
     overdue: Annotated[bool | None, typer.Option(help="只看超时的。")] = None,
     text: Annotated[str | None, typer.Option(help="标题、地点中的文字。")] = None,
     limit: Annotated[int, typer.Option(help="条数。")] = 20,
@@ -471,16 +464,20 @@ def case_list(
     query = {
         "stage": stage,
         "department": department,
+        "awaiting_sign": awaiting_sign,
         "overdue": overdue,
         "text": text,
         "limit": limit,
         "sort": "-called_at",
     }
     table = Table()
-    for column in ("案件编号", "阶段", "镇街", "标题", "下一时限"):
+    table.add_column("案件编号", no_wrap=True)
+    for column in ("阶段", "镇街", "标题", "下一时限"):
         table.add_column(column, overflow="fold")
     for row in _request(url, "GET", "/cases", query=query)["items"]:
-        table.add_row(row["case_id"], row["stage_label"], row["township"], row["title"], _limits(row))
+        table.add_row(
+            row["case_id"], row["stage_label"], row["township_name"], Text(row["title"]), _limits(row)
+        )
     out.print(table)
 
 

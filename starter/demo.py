@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
@@ -18,9 +17,10 @@ from domain.calendar import SHANGHAI
 from starter.cli import DEFAULT_DISTRICTS, addresses
 from starter.embedded import Stack, StackOptions
 from starter.identity import issue
+from starter.screen import console
 from starter.stack import free_port, is_free
 
-out = Console()
+out = console()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What `shaodao doctor` finds in Temporal: whether tasks reach workers, schedules run, and keys are all here."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,23 +11,20 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from adapters.codec import is_encrypted
 from adapters.keys import keys_of
 from adapters.settings import Settings, SettingsInvalid
 from adapters.store import Store
 from adapters.temporal import LOCAL, connect, registered_search_attributes
-from domain.case import CaseId
 from domain.words import local
 from starter.case_client import CaseClient
 from starter.executions import TemporalExecutions
+from starter.keys_in_use import keys_in_use, sample
 from starter.routing import routing
 from starter.schedules import SCHEDULES
 from workflows import names
 
 _PATIENCE = 5.0
 _RPC = timedelta(seconds=5)
-_LOOKED_AT = 60
-_EACH_END = 3
 _OVERDUE = timedelta(minutes=5)
 _LONGEST = timedelta(hours=2)
 
@@ -200,11 +196,8 @@ async def _keys_in_use(client: Client, settings: Settings, store: Store) -> Find
         keys = keys_of(settings)
     except SettingsInvalid:
         return Finding(subject, ok=None, detail="密钥配置有误,未能查看。")
-    used: dict[str, CaseId] = {}
-    looked_at = _sample([(case.district, case.case_id) for case in await store.open_cases()])
-    for case_id in looked_at:
-        for key_id in await _keys_of_case(client, case_id):
-            used.setdefault(key_id, case_id)
+    looked_at = sample([(case.district, case.case_id) for case in await store.open_cases()])
+    used = await keys_in_use(client, looked_at)
     missing = {
         key_id: case_id for key_id, case_id in used.items() if keys is None or keys.to_decrypt(key_id) is None
     }
@@ -217,25 +210,3 @@ async def _keys_in_use(client: Client, settings: Settings, store: Store) -> Find
         return Finding(subject, ok=True, detail=detail)
     detail = f"抽查在办案件 {len(looked_at)} 件,所用密钥 {'、'.join(sorted(used))} 均已配置。"
     return Finding(subject, ok=True, detail=detail)
-
-
-def _sample(cases: Sequence[tuple[str, CaseId]]) -> list[CaseId]:
-    """Return the first and last few cases of each district: ids begin with the day of the call."""
-    by_district: dict[str, list[CaseId]] = defaultdict(list)
-    for district, case_id in cases:
-        by_district[district].append(case_id)
-    ends = [[*some[:_EACH_END], *some[_EACH_END:][-_EACH_END:]] for some in by_district.values()]
-    return [case_id for some in ends for case_id in some][:_LOOKED_AT]
-
-
-async def _keys_of_case(client: Client, case_id: CaseId) -> set[str]:
-    """Return which keys the first event of the case's newest run names; none for one that has no run."""
-    handle = client.get_workflow_handle(names.case_workflow_id(case_id))
-    try:
-        async for event in handle.fetch_history_events(page_size=1, rpc_timeout=_RPC):
-            payloads = event.workflow_execution_started_event_attributes.input.payloads
-            return {each.metadata["key-id"].decode() for each in payloads if is_encrypted(each)}
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-    return set()

@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from domain.calendar import SHANGHAI
 from domain.figures import By
+from starter.screen import console
 
 figures_app = typer.Typer(rich_markup_mode=None)
 
@@ -67,7 +67,7 @@ def figures(
         case Format.CSV:
             sys.stdout.write(_csv(page))
         case Format.TABLE:
-            Console().print(_table(page))
+            console().print(_table(page))
 
 
 def _moment(text: str | None) -> str | None:

@@ -190,6 +190,27 @@ def _trouble(trouble: Trouble) -> tuple[str, str, str]:
     return "activity", "台账补记未成功", "检查数据库;恢复后自动补记。"
 
 
+def lacks_key(key_id: str, example: CaseId, *, of_worker: bool, case_id: CaseId | None) -> Finding:
+    """Say that a key that open cases need is not held, though no case has come to need it yet.
+
+    Args:
+        example: a case that needs it.
+        of_worker: whether a worker lacks it, else the API.
+        case_id: of the one case that was asked about; None: it concerns every case of this key.
+    """
+    who, whose = ("工作进程", "工作进程") if of_worker else ("接口进程", "接口进程和工作进程")
+    about = "" if case_id else f"(在办案件所用,例如 {example})"
+    return Finding(
+        kind="payload_key_missing",
+        case_id=case_id or CaseId(""),
+        cause=f"{who}缺少载荷密钥 {key_id}{about}",
+        advice=_KEY.format(whose=whose, key=key_id) + "案件自动继续,不会丢失;不要重置案件。",
+        since=None,
+        attempts=0,
+        error="",
+    )
+
+
 def gone(run: Gone) -> Finding:
     """Say how the run of an open case came to be gone."""
     ended = _ENDED.get(run.status, run.status)

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adapters.keys import AES_256_GCM, DEFAULT, LENGTHS, OLD, USE_SHOULD_BE, Keys, is_use, keys_of, new_line
 from adapters.settings import KeySettings
 from domain.calendar import SHANGHAI
 from starter.local import DEFAULT_DATA, use_data
+from starter.screen import console
 
 key_app = typer.Typer(help="载荷密钥:生成与检查。", no_args_is_help=True, rich_markup_mode=None)
-out = Console()
-err = Console(stderr=True)
+out = console()
+err = console(stderr=True)
 
 
 @key_app.command("new")
@@ -55,7 +55,8 @@ def check(data: Annotated[Path, typer.Option(help="内置服务的数据目录�
 def table_of(keys: Keys) -> Table:
     """Return the keys as people may see them."""
     table = Table(title="载荷密钥", title_justify="left")
-    for column in ("编号", "算法", "用途", "校验值"):
+    table.add_column("编号", no_wrap=True)
+    for column in ("算法", "用途", "校验值"):
         table.add_column(column, overflow="fold")
     for line in keys.lines:
         table.add_row(line.id, line.algorithm, "、".join(line.uses), line.check)

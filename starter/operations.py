@@ -13,6 +13,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from activities.archive import GONE, ArchiveBatch, missing_files
 from activities.reconcile import ReconcileRequest, restart
+from adapters.codec import missing_key
 from adapters.store import Store
 from adapters.upkeep import Operation
 from domain import audit
@@ -25,6 +26,7 @@ from domain.restart import require_extends
 from starter import findings
 from starter.executions import TemporalExecutions
 from starter.findings import Finding
+from starter.keys_in_use import keys_in_use, missed_by_worker, sample, unheld
 from starter.routing import routing
 from workflows import names
 
@@ -86,7 +88,8 @@ class Operations:
         found += lacking
         differing = await self._differing(district)
         if case_id is not None:
-            return found + await self._looked_at(case_id, differing.get(case_id))
+            found += await self._looked_at(case_id, differing.get(case_id))
+            return found + await self._lacking_keys(found, await self._store.open_among([case_id]), case_id)
         failing = await self._executions.listed_with_problems(district)
         for other in [each for each in failing if not each.case_id][:_MOST_LOOKED_AT]:
             troubles = await self._executions.trouble(other.workflow_id)
@@ -102,7 +105,30 @@ class Operations:
                 found.append(findings.troubled(reported[suspect]))
             elif suspect in differing:
                 found.append(findings.differs(differing[suspect]))
-        return found
+        open_ = [
+            (each.district, each.case_id)
+            for each in await self._store.open_cases()
+            if district in {None, each.district}
+        ]
+        return found + await self._lacking_keys(found, sample(open_))
+
+    async def _lacking_keys(
+        self, found: Sequence[Finding], case_ids: Sequence[CaseId], asked_about: CaseId | None = None
+    ) -> list[Finding]:
+        """Return which keys of these cases are not held here or by the workers, but for those that are told already."""
+        told = {missing_key(each.error) for each in found}
+        used = {
+            key: one for key, one in (await keys_in_use(self._client, case_ids)).items() if key not in told
+        }
+        here = unheld(self._client, used)
+        lacking = [
+            findings.lacks_key(key, one, of_worker=False, case_id=asked_about) for key, one in here.items()
+        ]
+        if not any(each.kind in {"workers_idle", "payload_key_missing"} for each in found):
+            for key, one in used.items():
+                if key not in here and await missed_by_worker(self._client, one) == key:
+                    lacking.append(findings.lacks_key(key, one, of_worker=True, case_id=asked_about))
+        return lacking
 
     async def _lacking(self, district: str | None, case_id: CaseId | None) -> list[Finding]:
         """Look whether the archive still has this case, or those that it took last; the Schedule looks at all."""

@@ -9,23 +9,22 @@ from typing import Annotated, Any, TypeAlias
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from domain.calendar import SHANGHAI
 from domain.district import AdoptionScope
 from domain.words import local
 from starter.journal import paragraphs
+from starter.screen import console
 
 _Request: TypeAlias = Callable[..., Any]
 _POLL = 0.5
 _PATIENCE = 600
 _PAGE = 1000
 
-out = Console()
-err = Console(stderr=True)
+out = console()
+err = console(stderr=True)
 ops_app = typer.Typer(
     help="运维:查找受阻的案件,重发、重建、重置、核对、归档;均记入运维日志。",
     no_args_is_help=True,
@@ -71,22 +70,26 @@ def at(*parts: str) -> str:
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _local(moment: str | None) -> str:
     return local(datetime.fromisoformat(moment)) if moment else "—"
 
 
-def _paragraph(head: str, below: Iterable[str]) -> None:
-    """Print what fits any width: a table of six columns does not fit eighty."""
+def _paragraph(head: str, below: Iterable[str], *, prose: bool = False) -> None:
+    """Print what fits any width: a table of six columns does not fit eighty.
+
+    Args:
+        prose: broken and indented at the width of the terminal; else left whole, to be copied.
+    """
     out.print(Text(head, style="bold"))
     for line in below:
-        out.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 4), expand=False))
+        if prose:
+            out.print(
+                Padding(Text(line, overflow="fold"), (0, 0, 0, 4), expand=False),
+                soft_wrap=False,
+                no_wrap=False,
+            )
+        else:
+            out.print(Text(f"    {line}"))
 
 
 # --- ops ---------------------------------------------------------------------------------------------------
@@ -164,6 +167,9 @@ def reset(
 
     台账只增不改:退回之后的操作若已记入台账,不会重来,案件改为按台账现状继续;台账没有的操作自动补办。
     """
+    if sum((before_deploy is not None, to_event is not None, from_ledger)) != 1:
+        err.print("[red]请指明且只指明一项:--before-deploy 版本、--to-event 事件编号、--from-ledger。[/red]")
+        raise typer.Exit(2)
     outcome = _post(
         url,
         "/ops/reset",
@@ -201,10 +207,11 @@ def reconcile(
     out.print(f"核对时间 {_local(report['at'])},在办 {report['open_cases']} 件。")
     if report["held"]:
         err.print("[red]缺失的案件过多,未自动恢复:请先核对命名空间是否正确,再加 --restart-many。[/red]")
-    table = _table("案件", "差异", "说明", "已处理")
     for each in report["items"]:
-        table.add_row(each["case_id"], each["kind"], each["detail"], each["done"] or "—")
-    out.print(table if report["items"] else "没有差异。")
+        done = f"已处理({each['done']})" if each["done"] else "未处理"
+        _paragraph(f"案件 {each['case_id']}  {each['kind']}  {done}", filter(None, [each["detail"]]))
+    if not report["items"]:
+        out.print("没有差异。")
     raise typer.Exit(1 if any(not each["done"] for each in report["items"]) else 0)
 
 
@@ -232,7 +239,7 @@ def journal(
 ) -> None:
     """运维日志,最新的在前:何时、结果、何事、何人;其后为内容与说明。"""
     for head, below in paragraphs(_get(url, "/ops/journal", limit=limit)["items"]):
-        _paragraph(head, below)
+        _paragraph(head, below, prose=True)
 
 
 @ops_app.command()
@@ -349,7 +356,7 @@ def _show_ledger(ledger: list[dict[str, str]]) -> None:
         entry = json.loads(line["entry"])
         by = (entry.get("by") or {}).get("name", "系统时钟")
         head = f"{entry['sequence']:>3}  {_local(entry['at'])}  {by}:{line['text']}"
-        out.print(Text(f"{head}  {line['hash'][:12]}", overflow="fold"))
+        out.print(Text(f"{head}  {line['hash'][:12]}"))
 
 
 def _save(url: str, case_id: str, found: dict[str, Any], folder: Path) -> None:

@@ -157,7 +157,7 @@ class ResendBody(Body):
     @model_validator(mode="after")
     def _one(self) -> "ResendBody":
         if (self.notice_id is None) == (self.case_id is None):
-            raise PydanticCustomError("missing", "either")
+            raise PydanticCustomError("one_of_notice_or_case", "either")
         return self
 
 
@@ -224,7 +224,7 @@ class ResetBody(Body):
     def _one(self) -> "ResetBody":
         ways = (self.before_deploy is not None, self.to_event is not None, self.from_ledger)
         if sum(ways) != 1:
-            raise PydanticCustomError("missing", "one way")
+            raise PydanticCustomError("one_way_back", "one way")
         return self
 
 

@@ -185,6 +185,11 @@ _FIELD_CODES = {
     "greater_than": ("invalid_field", "数值过小"),
     "greater_than_equal": ("invalid_field", "数值过小"),
     "one_unit": ("invalid_field", '须恰有一个时间单位,例如 {"working_days": 2}'),
+    "one_of_notice_or_case": ("invalid_field", "须恰有 notice_id(通知编号)、case_id(案件编号)之一"),
+    "one_way_back": (
+        "invalid_field",
+        "须恰有 before_deploy(退回到某版本之前)、to_event(退回到某历史事件之前)、from_ledger(按台账继续)之一",
+    ),
     "less_than_equal": ("invalid_field", "数值过大"),
 }
 _EMPTY = ("invalid_field", "不能为空,请填写")
@@ -227,6 +232,7 @@ _FIELDS = {
     "approve": "是否同意",
     "arrived_at": "报到时间",
     "attachments": "附件",
+    "awaiting_sign": "待签收部门",
     "basis": "异议依据",
     "body": "请求体",
     "called_before": "吹哨时间早于",

@@ -13,7 +13,7 @@ from domain.access import sees_contact
 from domain.calendar import SHANGHAI
 from domain.case import Actor, Assignment, CaseState, Clock, Former, Rating, Stage
 from domain.commands import Act
-from domain.district import Terms
+from domain.district import District, Terms
 from domain.lifecycle import allowed_acts
 from domain.ports import Contact, PendingAct
 from domain.work import missing_evidence
@@ -357,6 +357,7 @@ class CaseLineView(BaseModel):
     case_id: str
     district: str
     township: str
+    township_name: str
     stage: str
     stage_label: str
     category: str
@@ -548,10 +549,19 @@ def path_of(act: Act) -> str:
     return act.value.replace("_", "-")
 
 
-def line_view(line: CaseLine) -> CaseLineView:
-    """Return a row of a list."""
-    values = {name: getattr(line, name) for name in CaseLineView.model_fields if name != "stage_label"}
-    return CaseLineView(**values, stage_label=words.STAGES[Stage(line.stage)])
+def line_view(line: CaseLine, district: District | None) -> CaseLineView:
+    """Return a row of a list.
+
+    Args:
+        district: as it is now, for the township's name; without it the code stands in its place.
+    """
+    found = (each.name for each in district.organisations if each.code == line.township) if district else ()
+    labels = {
+        "stage_label": words.STAGES[Stage(line.stage)],
+        "township_name": next(iter(found), line.township),
+    }
+    values = {name: getattr(line, name) for name in CaseLineView.model_fields if name not in labels}
+    return CaseLineView(**values, **labels)
 
 
 def timeline_view(lines: Sequence[TimelineLine]) -> TimelineView:

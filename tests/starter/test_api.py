@@ -411,6 +411,29 @@ async def test_a_bad_key_is_refused(house: House) -> None:
 # --- lists, inbox, reference -------------------------------------------------------------------------------
 
 
+async def test_a_department_finds_exactly_the_cases_that_it_has_still_to_sign(either_house: House) -> None:
+    house = either_house
+    signed, both, _ = [await house.call(title=f"案件{number}") for number in range(3)]
+    for case_id in (signed, both):
+        await house.dispatch(case_id, "ecology", "police")
+    await house.do("ecology-officer", signed, "sign")
+
+    async def awaiting(department: str) -> set[str]:
+        listed = await house.get("leader", "/cases", awaiting_sign=department)
+        return {line["case_id"] for line in listed.json()["items"]}
+
+    assert await awaiting("ecology") == {both}
+    assert await awaiting("police") == {signed, both}
+    at_work = {"kind": "demolition", "description": "拆", "result": "已拆"}
+    await house.do("ecology-officer", signed, "check-in", officers=[{"name": "王示例"}])
+    await house.do("town-officer", signed, "confirm-check-in", department="ecology")
+    case = await house.do("ecology-officer", signed, "action", **at_work)
+    assert case["stage"] == "enforcing"
+    assert await awaiting("police") == {signed, both}
+    await house.do("town-officer", both, "cancel", reason="误报")
+    assert await awaiting("police") == {signed}
+
+
 async def test_lists_are_filtered_sorted_and_paged(house: House) -> None:
     case_ids = [await house.call(title=f"案件{number}") for number in range(5)]
     await house.dispatch(case_ids[2], "police")
@@ -427,6 +450,7 @@ async def test_lists_are_filtered_sorted_and_paged(house: House) -> None:
     mine = (await house.get("police-officer", "/cases")).json()["items"]
     assert [line["case_id"] for line in mine] == [case_ids[2]]
     assert mine[0]["stage_label"] == "待签收"
+    assert mine[0]["township_name"] == "示例镇"
     searched = (await house.get("leader", "/cases", text="案件3")).json()["items"]
     assert [line["case_id"] for line in searched] == [case_ids[3]]
 

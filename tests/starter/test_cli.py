@@ -1,5 +1,6 @@
 """What the command line says of answers and of mistakes: Chinese, a status for scripts, and never a traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -115,3 +118,77 @@ def test_an_id_is_asked_for_as_it_was_typed(tmp_path: Path) -> None:
     with answering(404, refusal) as (url, asked):
         status, said = shaodao(tmp_path, "case", "show", "ID?x=1#", SHAODAO_URL=url)
     assert (status, asked) == (1, ["/api/v1/cases/ID%3Fx%3D1%23"]), said
+
+
+def test_a_reset_names_its_three_ways_when_it_is_told_none_or_two(tmp_path: Path) -> None:
+    for ways in ((), ("--from-ledger", "--to-event", "5")):
+        status, said = shaodao(tmp_path, "ops", "reset", "x", "--reason", "演练", *ways)
+        assert status == 2, said
+        assert "只指明一项:--before-deploy 版本、--to-event 事件编号、--from-ledger" in said
+
+
+CASE = "yicheng-20261124-abcdefghjkmnp"
+LINE = {
+    "case_id": CASE,
+    "stage_label": "待签收",
+    "township": "eshan",
+    "township_name": "峨山镇",
+    "title": "小造纸厂屡次停产又屡次复产,夜间偷排废水,群众反映强烈,要求彻底查处[一]",
+    "next_due_at": "2026-11-25T09:00:00.123456+08:00",
+}
+COMMAND = f"shaodao ops reset {CASE} --from-ledger --despite-anchor --reason 原因"
+STUCK = {
+    "kind": "ledger_rewritten",
+    "case_id": CASE,
+    "cause": "台账与锚定、归档或流程历史不符,案件未恢复",
+    "advice": f"请审计人员核对;查明后以现有台账为准的,执行 {COMMAND}。",
+    "since": None,
+    "attempts": 0,
+    "error": "",
+    "notice_id": None,
+}
+LOCATION = f"file:///srv/shaodao/archive/yicheng/{CASE}/runs/0197ab12-3456-789a-bcde-f0123456789a.json.gz"
+RUN = {
+    "case_id": CASE,
+    "run_id": "0197ab12-3456-789a-bcde-f0123456789a",
+    "status": "TERMINATED",
+    "events": 9,
+    "size": 9,
+    "started_at": "2026-11-24T01:00:00Z",
+    "closed_at": "2026-11-24T01:00:00Z",
+    "location": LOCATION,
+    "sha256": "0" * 64,
+}
+
+
+@pytest.mark.parametrize("columns", [{}, {"COLUMNS": "80"}])
+@pytest.mark.parametrize(
+    ("command", "items", "whole"),
+    [
+        (("case", "list"), [LINE], [CASE, "峨山镇"]),
+        (("ops", "stuck"), [STUCK], [COMMAND, CASE]),
+        (("archive", "runs"), [RUN], [LOCATION, CASE, "0" * 64]),
+    ],
+    ids=["case list", "ops stuck", "archive runs"],
+)
+def test_ids_commands_and_paths_stand_in_one_line_at_eighty_columns_and_in_a_pipe(
+    tmp_path: Path,
+    columns: dict[str, str],
+    command: tuple[str, ...],
+    items: list[dict[str, object]],
+    whole: list[str],
+) -> None:
+    with answering(200, json.dumps({"items": items})) as (url, _):
+        _, said = shaodao(tmp_path, *command, SHAODAO_URL=url, **{"COLUMNS": "", **columns})
+    for words in whole:
+        assert any(words in line for line in said.splitlines()), (words, said)
+
+
+def test_a_list_in_a_pipe_has_a_line_for_each_case_with_its_time_as_people_read_it(tmp_path: Path) -> None:
+    with answering(200, json.dumps({"items": [LINE]})) as (url, _):
+        status, said = shaodao(tmp_path, "case", "list", SHAODAO_URL=url, COLUMNS="")
+    (line,) = [line for line in said.splitlines() if CASE in line]
+    assert status == 0
+    for words in (str(LINE["title"]), "待签收", "峨山镇", "11月25日 09:00"):
+        assert words in line
+    assert ".123456" not in said

@@ -83,14 +83,18 @@ async def test_only_administrators_change_and_only_within_their_district(house: 
 
 async def test_a_request_that_says_nothing_or_too_much_is_refused(house: House) -> None:
     case_id = await house.call()
-    bodies: tuple[dict[str, Any], ...] = (
-        {"case_id": case_id, "reason": "x"},
-        {"case_id": case_id, "reason": "x", "from_ledger": True, "to_event": 5},
-        {"case_id": case_id, "from_ledger": True},
-    )
-    for body in bodies:
-        assert problem(await house.post(OPERATOR, "/ops/reset", body), 422) == "missing_field"
-    assert problem(await house.post(OPERATOR, "/ops/resend", {}), 422) == "missing_field"
+    unsaid = {"case_id": case_id, "from_ledger": True}
+    assert problem(await house.post(OPERATOR, "/ops/reset", unsaid), 422) == "missing_field"
+    body: dict[str, Any]
+    for body in ({}, {"from_ledger": True, "to_event": 5}):
+        refused = await house.post(OPERATOR, "/ops/reset", {"case_id": case_id, "reason": "x"} | body)
+        assert problem(refused, 422) == "invalid_field"
+        for words in ("恰有", "before_deploy", "to_event", "from_ledger", "之一"):
+            assert words in refused.json()["detail"]
+    for body in ({}, {"notice_id": 1, "case_id": case_id}):
+        refused = await house.post(OPERATOR, "/ops/resend", body)
+        assert problem(refused, 422) == "invalid_field"
+        assert "须恰有 notice_id(通知编号)、case_id(案件编号)之一" in refused.json()["detail"]
 
 
 # --- the journal -------------------------------------------------------------------------------------------

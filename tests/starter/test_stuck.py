@@ -247,6 +247,30 @@ async def test_a_key_that_the_workers_lack_is_named_with_the_setting_that_takes_
         await house.until(signed)
 
 
+async def test_a_key_that_every_open_case_needs_is_told_as_lacking_while_the_cases_are_still_quiet(
+    real_server: WorkflowEnvironment, sqlite_store: Store
+) -> None:
+    first, second = fresh_key(), fresh_key()
+    async with open_house(await encrypted(real_server, first), sqlite_store) as house:
+        case_id = await house.call()
+        await house.dispatch(case_id, "ecology")
+        await house.stop_worker()
+        await with_keys(house, real_server, second)
+        house.doors.cases.client = (await encrypted(real_server, second)).client
+        (listed,) = [each for each in await told(house) if each["kind"] == "payload_key_missing"]
+        assert listed["cause"] == f"接口进程缺少载荷密钥 {key_id(first)}(在办案件所用,例如 {case_id})"
+        assert "用途 old" in listed["advice"]
+        (asked,) = await told(house, case_id)
+        assert (asked["kind"], asked["case_id"]) == ("payload_key_missing", case_id)
+        house.doors.cases.client = (await encrypted(real_server, second, used_for(first, "old"))).client
+        (of_worker,) = [each for each in await told(house) if each["kind"] == "payload_key_missing"]
+        assert of_worker["cause"] == f"工作进程缺少载荷密钥 {key_id(first)}(在办案件所用,例如 {case_id})"
+        await house.stop_worker()
+        await with_keys(house, real_server, second, used_for(first, "old"))
+        assert all(each["kind"] != "payload_key_missing" for each in await told(house))
+        assert await told(house, case_id) == []
+
+
 async def with_keys(house: House, server: WorkflowEnvironment, *lines: str) -> None:
     """Start a worker that has these keys."""
     client, queue = (await encrypted(server, *lines)).client, house.doors.cases.task_queue

@@ -498,7 +498,10 @@ def test_a_bundle_signed_anew_by_somebody_else_is_not_that_of_the_pinned_key() -
 def test_without_a_trusted_key_a_signature_proves_nothing_and_the_line_gives_the_fingerprint_to_ask_about() -> (
     None
 ):
-    (finding,) = check_signature(open_bundle(sealed()), None).findings
+    verdict = check_signature(open_bundle(sealed()), None)
+    assert (verdict.status, verdict.label) == (2, "签名自洽,但公钥未核对")
+    assert check_signature(open_bundle(sealed()), key().public).label == "签名有效"
+    (finding,) = verdict.findings
     assert (finding.code, finding.proven) == ("key_not_trusted", False)
     assert "签名自洽,但未与可信公钥核对" in finding.detail
     assert key().public.fingerprint in finding.detail
