@@ -280,11 +280,13 @@ async def test_a_row_that_says_a_case_is_archived_which_is_not_is_named_when_the
     copied = "entries, district, at, location, digest, head, runs, complete, {document} FROM archived"
     elsewhere = f"replace(document, '{archived}', '{third}')"
     async with house.store._database.write() as connection:
-        for case_id, document in ((other, "document"), (third, elsewhere)):
+        unknown = "sample-20260304-aaaaaa"
+        for case_id, document in ((other, "document"), (third, elsewhere), (unknown, "document")):
             row = f"SELECT '{case_id}', {copied.format(document=document)} WHERE case_id = '{archived}'"
             await connection.execute(text(f"INSERT INTO archived {row}"))
     status, said = await shaodao(house, "auditor", "archive", "verify", "--all")
-    assert (status, "已校验 3 件,有问题 2 件" in said) == (1, True), said
+    assert (status, "已校验 4 件,有问题 3 件" in said) == (1, True), said
+    assert f"✗ {unknown}:登记为已归档,而未能读取" in said
     assert f"✗ {other}:登记的归档文件不属于本案" in said
     assert f"✗ {third}:登记或清单所载的归档文件缺失" in said
 
