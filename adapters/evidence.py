@@ -84,6 +84,25 @@ class Register:
     unreadable: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A row that says that the archive holds a file of a case.
+
+    Attributes:
+        row: its key.
+        name: the file's path within the archive, as the row's document has it; empty where it cannot be read.
+        right_name: the only path that the archive gives such a file.
+        unreadable: the values of the row that cannot be read.
+    """
+
+    table: str
+    row: str
+    case_id: str
+    name: str
+    right_name: str
+    unreadable: tuple[Finding, ...]
+
+
 class EvidenceStore:
     """Reads for auditors; writes nothing."""
 
@@ -151,19 +170,15 @@ class EvidenceStore:
                     found |= set(rows.scalars())
         return found
 
-    async def archived_case_ids(self) -> set[str]:
-        """Return every case that is registered as archived, or of which a run is."""
-        async with self._database.read() as connection:
-            return {
-                case_id
-                for column in (ArchivedRow.case_id, ArchivedRunRow.case_id)
-                for case_id in await connection.run_sync(texts, select(column).distinct())
-            }
-
     async def register(self, case_id: CaseId) -> Register:
         """Return what is registered of the case as archived."""
         async with self._database.read() as connection:
             return await connection.run_sync(_register, case_id)
+
+    async def registered(self) -> list[Registered]:
+        """Return every row that says that the archive holds something."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(lambda sync: list(_registered(sync)))
 
     async def orphans(self) -> list[Orphan]:
         """Return the rows of read models of which the ledger has nothing: of the timeline no such entry, of others no case."""
@@ -333,17 +348,54 @@ def _register(connection: Connection, case_id: CaseId) -> Register:
     return Register(manifests=tuple(manifests), runs=tuple(runs), unreadable=tuple(unreadable))
 
 
+def _registered(connection: Connection) -> Iterator[Registered]:
+    versions = select(ArchivedRow.case_id, ArchivedRow.entries, ArchivedRow.head, ArchivedRow.document)
+    for row in read_rows(connection, versions.order_by(ArchivedRow.case_id, ArchivedRow.entries)):
+        case_id, entries, head = (row.values[name] for name in ("case_id", "entries", "head"))
+        place, wrong = f"{case_id}/{entries}", list[Finding]()
+        wrong += _unreadable("archived", place, row, Check.CASES)
+        kept = _document(Kept, "archived", place, row, wrong, Check.CASES)
+        right = f"cases/{case_id}/{entries:0>6}-{head[:12]}/manifest.json"
+        yield Registered(
+            table="archived",
+            row=place,
+            case_id=str(case_id),
+            name=kept.name if kept else "",
+            right_name=right,
+            unreadable=tuple(wrong),
+        )
+    runs = select(ArchivedRunRow.case_id, ArchivedRunRow.run_id, ArchivedRunRow.document)
+    for row in read_rows(connection, runs.order_by(ArchivedRunRow.case_id, ArchivedRunRow.run_id)):
+        place, wrong = str(row.values["run_id"]), list[Finding]()
+        wrong += _unreadable("archived_runs", place, row, Check.CASES)
+        run = _document(ArchivedRun, "archived_runs", place, row, wrong, Check.CASES)
+        case_id = str(row.values["case_id"])
+        yield Registered(
+            table="archived_runs",
+            row=place,
+            case_id=case_id,
+            name=run.kept.name if run else "",
+            right_name=f"cases/{case_id}/runs/{place}.pb.gz",
+            unreadable=tuple(wrong),
+        )
+
+
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
 def _document(
-    kind: type[_Document], table: str, place: str, row: Row, unreadable: list[Finding]
+    kind: type[_Document],
+    table: str,
+    place: str,
+    row: Row,
+    unreadable: list[Finding],
+    check: Check = Check.HISTORY,
 ) -> _Document | None:
     try:
         return kind.model_validate_json(row.values["document"])
     except ValidationError:
         if "document" not in row.unreadable:
-            unreadable.append(_unreadable_value(table, place, "document", row, Check.HISTORY))
+            unreadable.append(_unreadable_value(table, place, "document", row, check))
         return None
 
 

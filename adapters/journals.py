@@ -111,7 +111,7 @@ class JournalStore:
     async def journal_hashes(
         self, district: str, wanted: Iterable[JournalHead]
     ) -> dict[Journal, dict[int, str]]:
-        """Return the hashes that stand at these places, by journal and number."""
+        """Return the hashes that stand at these places, and that of the newest link, by journal and number."""
         places: dict[Journal, set[int]] = defaultdict(set)
         for head in wanted:
             places[head.journal].add(head.sequence)
@@ -153,7 +153,8 @@ def _head(connection: Connection, journal: Journal, district: str) -> JournalHea
 
 
 def _hashes(connection: Connection, journal: Journal, district: str, numbers: list[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
+    newest = _head(connection, journal, district)
+    found = {newest.sequence: newest.hash} if newest else {}
     for first in range(0, len(numbers), _AT_ONCE):
         query = select(JournalRow.sequence, JournalRow.hash).where(
             JournalRow.journal == journal.value,

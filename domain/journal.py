@@ -191,7 +191,7 @@ def compare_heads(
 
     Args:
         anchored: heads in the order of the anchors, each with the name of its anchor.
-        hashes: of the links as they stand, by journal and number.
+        hashes: of the links as they stand, by journal and number; the newest of each must be among them.
     """
     held: dict[Journal, int] = {}
     named: set[Journal] = set()
@@ -204,9 +204,20 @@ def compare_heads(
             continue
         named.add(head.journal)
         first = held.get(head.journal, 0) + 1
-        what = f"第{first}至{head.sequence}条" if first < head.sequence else f"第{head.sequence}条"
         if stands is None:
-            code, detail = "journal_cut", f"{when}时有 {head.sequence} 条,其后被截短。"
+            newest = max(hashes.get(head.journal, {}), default=0)
+            cut = min(
+                newest + 1, head.sequence
+            )  # one that stands beyond the head: the head's own link is gone
+            code, what = "journal_cut", _numbers(cut, head.sequence)
+            detail = f"{when}时有 {head.sequence} 条,{what}已被删除。"
+            if first < cut:
+                detail += f"{_numbers(first, cut - 1)}仍在,但它们的锚定随之失去对照,是否原样无法证明。"
         else:
-            code, detail = "journal_rewritten", f"{when}之后,这些记录中至少一条被改写。"
+            code, what = "journal_rewritten", _numbers(first, head.sequence)
+            detail = f"{when}之后,这些记录中至少一条被改写。"
         yield Finding(check=check, code=code, table=LINKS, row=f"{head.journal} {what}", detail=detail)
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"第{first}至{last}条" if first < last else f"第{last}条"

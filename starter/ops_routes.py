@@ -494,7 +494,7 @@ async def case_archive(
         runs=[_run_view(CaseId(case_id), run) for run in runs],
         manifest=None,
         ledger=[],
-        problem=await _problem(archive, versions, runs) if check else None,
+        problem=await _problem(archive, CaseId(case_id), versions, runs) if check else None,
     )
     if found.problem or not versions:
         return found
@@ -559,8 +559,11 @@ async def _run(doors: Doors, person: Person, archive: Archive, case_id: str, run
 
 
 async def _problem(
-    archive: Archive, versions: Sequence[ArchivedVersion], runs: Sequence[ArchivedRun]
+    archive: Archive, case_id: CaseId, versions: Sequence[ArchivedVersion], runs: Sequence[ArchivedRun]
 ) -> str | None:
+    for kept in (*(version.manifest for version in versions), *(run.kept for run in runs)):
+        if not kept.name.startswith(f"cases/{case_id}/"):
+            return f"登记的归档文件不属于本案:{kept.name}。"
     try:
         for version in versions:
             await verify(archive, version.manifest)

@@ -1,7 +1,7 @@
 """Calls the roll of a period: which cases Temporal, archive and anchors know, and whether the database has them all."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from adapters import anchors as published
+from adapters.evidence import Registered
 from adapters.store import Store
 from domain import anchor as anchoring
 from domain.case import CaseId
@@ -71,16 +72,20 @@ async def call_roll(
         witnesses.say("Temporal", {case_id: text async for case_id, text in _running_or_retained(client)})
     except (RPCError, RuntimeError) as error:
         witnesses.not_asked("Temporal", str(error))
-    registered = await store.archived_case_ids()
+    registered = await store.registered()
+    unarchived = [each for row in registered if scope.covers(row.case_id) for each in row.unreadable]
     try:
-        kept = {name.split("/")[1] for name in await archive.names("cases")} if archive else set()
-        witnesses.say("归档", dict.fromkeys(kept | registered, "归档"))
+        stored_names = set(await archive.names("cases")) if archive else set()
+        kept = {name.split("/")[1] for name in stored_names} | {row.case_id for row in registered}
+        witnesses.say("归档", dict.fromkeys(kept, "归档"))
+        if archive is not None:
+            unarchived += _not_there([row for row in registered if scope.covers(row.case_id)], stored_names)
     except OSError as error:
         witnesses.not_asked("归档", str(error))
     await _ask_anchors(store, anchor_files, witnesses)
     held = await store.held(sorted(witnesses.by_case))
     told = "、".join(f"{who} {count} 件" for who, count in witnesses.counts.items())
-    findings = [*missing_cases(witnesses.by_case, held), *witnesses.unasked]
+    findings = [*missing_cases(witnesses.by_case, held), *unarchived, *witnesses.unasked]
     findings += [
         _unreadable(code)
         for code in await store.unreadable_districts()
@@ -102,6 +107,19 @@ async def call_roll(
         ),
         known=tuple(CaseId(case_id) for case_id in sorted(held)),
     )
+
+
+def _not_there(registered: Sequence[Registered], there: Collection[str]) -> list[Finding]:
+    """Name the rows of which the archive does not have the file, or which name the file of another."""
+    findings = []
+    for row in registered:
+        if row.unreadable or (row.name == row.right_name and row.name in there):
+            continue
+        detail = "登记为已归档,而归档中没有其文件:文件被删除,或此行是绕过系统写入的。"
+        findings.append(
+            Finding(check=Check.CASES, code="archive_damaged", table=row.table, row=row.row, detail=detail)
+        )
+    return findings
 
 
 def _unreadable(district: str) -> Finding:

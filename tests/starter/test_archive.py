@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, text, update
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
@@ -269,6 +269,27 @@ def test_doctor_warns_when_the_archive_lags_or_retention_is_too_short() -> None:
     short = archive_finding(0, None, 3 * hour, now)
     assert not short.ok
     assert "--retention" in short.detail
+
+
+async def test_a_row_that_says_a_case_is_archived_which_is_not_is_named_when_the_archive_is_verified(
+    keeping: Keeping,
+) -> None:
+    house = keeping.house
+    house.doors.settings = house.doors.settings.model_copy(update={"archive": keeping.url})
+    archived, other, third = await keeping.closed("ecology"), await house.call(), await house.call()
+    await keeping.run_archive()
+    copied = "entries, district, at, location, digest, head, runs, complete, {document} FROM archived"
+    elsewhere = f"replace(document, '{archived}', '{third}')"
+    async with house.store._database.write() as connection:
+        unknown = "sample-20260304-aaaaaa"
+        for case_id, document in ((other, "document"), (third, elsewhere), (unknown, "document")):
+            row = f"SELECT '{case_id}', {copied.format(document=document)} WHERE case_id = '{archived}'"
+            await connection.execute(text(f"INSERT INTO archived {row}"))
+    status, said = await shaodao(house, "auditor", "archive", "verify", "--all")
+    assert (status, "已校验 4 件,有问题 3 件" in said) == (1, True), said
+    assert f"✗ {unknown}:登记为已归档,而未能读取" in said
+    assert f"✗ {other}:登记的归档文件不属于本案" in said
+    assert f"✗ {third}:登记或清单所载的归档文件缺失" in said
 
 
 # --- runs of cases that are open ---------------------------------------------------------------------------

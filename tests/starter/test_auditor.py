@@ -448,6 +448,25 @@ async def test_an_anchor_that_cannot_be_read_is_named_and_the_others_are_judged(
     assert not list((tmp_path / "anchors").glob("*0001-01-01*"))
 
 
+async def test_the_newest_call_that_is_gone_with_its_link_is_named_and_not_those_that_stand(
+    store: Store,
+) -> None:
+    keeper = AnchorKeeper(store, KEY, None)
+    await store.load_district(district(), datetime.now(UTC))
+    for number in range(4):
+        await taken(store, another(straight(), f"sample-20260304-00000{number}"))
+        if number in {0, 3}:
+            await keeper.anchor("sample", datetime.now(UTC))
+    await tamper(
+        store,
+        "DELETE FROM journals WHERE journal = 'intake' AND sequence = 4",
+        "DELETE FROM intake WHERE case_id = 'sample-20260304-000003'",
+    )
+    assert (await journals(store))[Check.INTAKE] == {("journal_cut", "journals", "intake 第4条")}
+    verdict = await judge_anchors(store, "sample", None, {KEY.public.id: KEY.public})
+    assert {(each.code, each.row) for each in verdict.findings} == {("journal_cut", "intake 第4条")}
+
+
 async def test_an_anchor_under_a_district_that_is_not_loaded_is_judged_all_the_same(
     sqlite_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -211,6 +211,36 @@ async def test_a_case_without_its_call_and_without_intake_is_found_by_its_id(rol
     assert await roll.store.cases_called(district="elsewhere", **period) == []
 
 
+async def test_a_case_that_is_registered_as_archived_and_is_not_is_named(roll: Roll) -> None:
+    running, closed = await roll.call(), await roll.closed()
+    await roll.keeping.run_archive()
+    await roll.until_listed(running, closed)
+    assert status_of((await roll.called()).verdicts) == 0
+    await tamper(
+        roll.store,
+        await copied_row(roll.store, "archived", closed, running),
+        f"INSERT INTO archived_runs SELECT 'run', '{running}', at, document FROM archived_runs",  # noqa: S608
+    )
+    told = {(each.code, each.table, each.row, each.proven) for each in cases(await roll.called()).findings}
+    assert {(code, table, row.partition("/")[0], proven) for code, table, row, proven in told} == {
+        ("archive_damaged", "archived", running, True),
+        ("archive_damaged", "archived_runs", "run", True),
+    }
+
+
+async def test_a_file_that_is_registered_and_gone_from_the_archive_is_named_although_temporal_has_the_run(
+    roll: Roll, tmp_path: Path
+) -> None:
+    closed = await roll.closed()
+    await roll.keeping.run_archive()
+    await roll.until_listed(closed)
+    (stored,) = (tmp_path / "archive").glob(f"cases/{closed}/runs/*.pb.gz")
+    stored.rename(tmp_path / stored.name)
+    (finding,) = cases(await roll.called()).findings
+    place = (finding.code, finding.table, finding.row)
+    assert place == ("archive_damaged", "archived_runs", stored.name.removesuffix(".pb.gz"))
+
+
 @pytest.mark.parametrize("forged", ["", " ", "假案", "假案-20269999-abc123"])
 async def test_a_case_whose_id_says_neither_district_nor_day_is_always_looked_at(
     roll: Roll, forged: str
@@ -251,6 +281,7 @@ async def test_names_and_documents_that_cannot_be_read_end_no_roll(
         found = {(each.code, each.row, each.proven) for each in cases(called).findings}
         assert found == {
             ("unreadable", code, False),
+            ("unreadable", "run", True),
             ("case_deleted", "案件 b'\\x00\\xff'", True),
         }
         assert ("row_added", "timeline", "b'\\x00\\xff'/x") in read_models(await roll.called(Scope()))

@@ -272,7 +272,7 @@ def tamper_with_a_journal(
         case "delete row and link":
             del record.links[place], record.rows[each.key]
             if place == len(record.links):  # the newest leaves no gap: the anchor knows of it
-                return record.findings(), "journals", f"{record.journal} 第5至12条", ""
+                return record.findings(), "journals", f"{record.journal} 第12条", ""
             return record.findings(), "journals", on_chain, ""
         case "make a row and its link anew":
             record.rows[each.key]["who"] = "forged"
@@ -291,7 +291,7 @@ def tamper_with_a_journal(
         case _:  # the whole chain is made anew without the row: only what was anchored tells
             del record.links[place], record.rows[each.key]
             record.relink()
-            between = "第1至4条" if place < 4 else "第5至12条"
+            between = "第1至4条" if place < 4 else "第12条"  # of 5 to 11 nothing tells any more
             return record.findings(), "journals", f"{record.journal} {between}", ""
 
 
