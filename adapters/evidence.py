@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Insert, Select, case, exists, func, select, t
 from sqlalchemy.orm import aliased
 
 from adapters.database import Database
-from adapters.kept_acts import ActSeal, KeptActs, judge_kept_acts
+from adapters.kept_acts import KeptActs, judge_kept_acts
 from adapters.projection import READ_MODELS, Step, project
 from adapters.raw import Row, read_rows, texts
+from adapters.sealing import Seal
 from adapters.tables import (
     ArchivedRow,
     ArchivedRunRow,
@@ -107,7 +108,7 @@ class EvidenceStore:
     """Reads for auditors; writes nothing."""
 
     _database: Database
-    _seal: ActSeal | None
+    _seal: Seal | None
 
     async def evidence(self, case_id: CaseId) -> Evidence | None:
         """Return everything that is held about the case; None when there is nothing at all."""

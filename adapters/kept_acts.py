@@ -1,18 +1,15 @@
 """Binds acts that wait for Temporal to the API or worker that kept them, by a code that the database cannot make."""
 
-import hmac
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import Connection, select
 from sqlalchemy import Row as SqlRow
 
 from adapters.raw import Row, read_rows
+from adapters.sealing import Binding, Seal
 from adapters.tables import PendingActRow
 from domain.verify import Check, Finding
 
@@ -20,46 +17,11 @@ BEFORE_CODES = "act_before_codes"
 """Outcome that the migration gives to acts which waited when codes were introduced; stable, for programs."""
 
 
-class Binding(StrEnum):
-    """What the code of a kept act says of it."""
-
-    BOUND = "bound"
-    UNBOUND = "act_unbound"
-    OTHER_KEY = "act_other_key"
-
-
-UNBOUND = Binding.UNBOUND.value
+UNBOUND = "act_unbound"
 """Outcome of a kept act that no process of ours has kept as it stands; stable, for programs."""
-
-
-class ActSeal:
-    """Makes and checks the codes: HMAC-SHA256 over all that the act says, under a key that HKDF derives.
-
-    A code is `key id:HMAC`, both in lower-case hexadecimal. The key id tells another secret from a forged act.
-
-    Args:
-        secret: the installation's (`SHAODAO_SECRET`): the one secret that every API and every worker has. Who has it
-            can issue tokens in anybody's name as it is, so that binding acts by it adds nobody.
-    """
-
-    def __init__(self, secret: str) -> None:
-        self._key = _derived(secret, b"shaodao: acts that wait, HMAC-SHA256", 32)
-        self._id = _derived(secret, b"shaodao: acts that wait, key id", 4).hex()
-
-    def code(self, kept: "KeptAct") -> str:
-        """Return the code of an act."""
-        moment = kept.accepted_at.astimezone(UTC).isoformat()
-        bound = [kept.case_id, kept.act, kept.content, kept.update_id, kept.person, moment]
-        text = json.dumps(bound, sort_keys=True, separators=(",", ":"))
-        return f"{self._id}:{hmac.digest(self._key, text.encode(), 'sha256').hex()}"
-
-    def binding(self, kept: "KeptAct", said: str | None) -> Binding:
-        """Return what a code says of an act."""
-        said = said or ""
-        if hmac.compare_digest(said.encode(errors="replace"), self.code(kept).encode()):
-            return Binding.BOUND
-        key_id, colon, _ = said.partition(":")
-        return Binding.OTHER_KEY if colon and key_id != self._id else Binding.UNBOUND
+OTHER_KEY = "act_other_key"
+"""What keeps an act waiting that another secret bound; stable, for programs."""
+_PURPOSE = "acts that wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +49,18 @@ class KeptAct:
             return {}
         return content if isinstance(content, dict) else {}
 
+    @property
+    def text(self) -> str:
+        """The canonical text that the code is taken over."""
+        moment = self.accepted_at.astimezone(UTC).isoformat()
+        bound = [self.case_id, self.act, self.content, self.update_id, self.person, moment]
+        return json.dumps(bound, sort_keys=True, separators=(",", ":"))
+
+
+def code_of(kept: KeptAct, seal: Seal) -> str:
+    """Return the code of an act."""
+    return seal.code(_PURPOSE, kept.text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptActs:
@@ -101,12 +75,12 @@ def kept_act(row: SqlRow[Any]) -> KeptAct:
     return KeptAct(**{name: getattr(row, name) for name in KeptAct.__slots__})
 
 
-def binding_of(kept: KeptAct, said: str | None, seal: ActSeal | None) -> Binding:
+def binding_of(kept: KeptAct, said: str | None, seal: Seal | None) -> Binding:
     """Return what a code says of an act; without a seal no act is bound, and none is accused."""
-    return seal.binding(kept, said) if seal is not None else Binding.OTHER_KEY
+    return seal.binding(_PURPOSE, kept.text, said) if seal is not None else Binding.OTHER_KEY
 
 
-def judge_kept_acts(connection: Connection, case_id: str, seal: ActSeal | None) -> KeptActs:
+def judge_kept_acts(connection: Connection, case_id: str, seal: Seal | None) -> KeptActs:
     """Hold every act that was kept for the case against its code.
 
     What was settled before there were codes has none, and accuses nobody: nothing is done with it any more.
@@ -117,7 +91,7 @@ def judge_kept_acts(connection: Connection, case_id: str, seal: ActSeal | None) 
     return KeptActs(number=len(rows), findings=tuple(findings))
 
 
-def _judged(row: Row, seal: ActSeal | None) -> Finding | None:
+def _judged(row: Row, seal: Seal | None) -> Finding | None:
     values = row.values
     settled = values["settled_at"] is not None
     bound_columns = [name for name in KeptAct.__slots__ if name in row.unreadable]
@@ -148,7 +122,3 @@ def _found(code: str, row: Row, detail: str, column: str, *, proven: bool = True
         detail=detail,
         proven=proven,
     )
-
-
-def _derived(secret: str, purpose: bytes, length: int) -> bytes:
-    return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=purpose).derive(secret.encode())

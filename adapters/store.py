@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, Connection, Row, bindparam, cast, delete, func, insert, select, text, update
+from sqlalchemy import JSON, Connection, Row, bindparam, cast, delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,9 +18,11 @@ from adapters.database import Database, StoreUnavailable
 from adapters.decodings import DecodingStore
 from adapters.evidence import EvidenceStore
 from adapters.journals import append_link
-from adapters.kept_acts import ActSeal, Binding, KeptAct, binding_of, kept_act
+from adapters.kept_acts import KeptAct, binding_of, code_of, kept_act
 from adapters.ledger import NotFound, append, notice_row
+from adapters.loads import LoadStore, record_load
 from adapters.queries import QueryStore
+from adapters.sealing import Binding, Seal
 from adapters.settings import Settings
 from adapters.tables import (
     AnswerRow,
@@ -107,15 +109,16 @@ class CatalogueVersion:
     items: int
 
 
-class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
+class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore, LoadStore):
     """SQLite or PostgreSQL behind the ports.
 
     Args:
         url: an SQLAlchemy URL; the driver is chosen here.
-        seal: binds acts that wait. Without it they are kept and read as unbound, so that nothing carries them out.
+        seal: binds acts that wait, and what districts are loaded as. Without it acts are kept and read as unbound, so
+            that nothing carries them out, and loads are not journaled.
     """
 
-    def __init__(self, url: str, seal: ActSeal | None = None) -> None:
+    def __init__(self, url: str, seal: Seal | None = None) -> None:
         self._database = Database(url)
         self._seal = seal
         self._terms: dict[CaseId, Terms] = {}
@@ -153,6 +156,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             await connection.run_sync(hand_over)
             await self._keep_catalogue(connection, district, at)
             await self._load_people(connection, district)
+            await self._journal_load(connection, district, at)
 
     async def districts(self) -> list[District]:
         """Return every district as it was last loaded."""
@@ -198,6 +202,12 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             values = {"document": changed.model_dump_json(), "loaded_at": at}
             await connection.execute(update(DistrictRow).where(DistrictRow.code == district).values(values))
             await self._keep_catalogue(connection, changed, at)
+            await self._journal_load(connection, changed, at)
+
+    async def _journal_load(self, connection: AsyncConnection, district: District, at: datetime) -> None:
+        """Write what was loaded, bound by the secret; last of all, for nobody else journals here meanwhile."""
+        if self._seal is not None:
+            await connection.run_sync(record_load, self._database, district, at, self._seal)
 
     async def _keep_catalogue(self, connection: AsyncConnection, district: District, at: datetime) -> None:
         row = {
@@ -224,7 +234,9 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
     async def _load_people(self, connection: AsyncConnection, district: District) -> None:
         here = PersonRow.district == district.code
         mine = select(PersonRow.id).where(here)
-        await connection.execute(delete(PostRow).where(PostRow.person.in_(mine)))
+        taken_over = [person.id for person in district.people]  # from another district, perhaps
+        held = or_(PostRow.person.in_(mine), PostRow.person.in_(taken_over))
+        await connection.execute(delete(PostRow).where(held))
         await connection.execute(update(PersonRow).where(here).values(active=False))
         people = [
             {
@@ -396,7 +408,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore):
             "outcome": "",
             "attempts": 0,
             "last_error": "",
-            "mac": self._seal.code(kept) if self._seal else None,
+            "mac": code_of(kept, self._seal) if self._seal else None,
         }
         async with self._database.write() as connection:
             await connection.execute(self._database.insert_new(PendingActRow), [row])
@@ -576,4 +588,4 @@ def _answer_row(person: str, key: str, answer: Answer, at: datetime) -> dict[str
 
 def open_store(settings: Settings) -> Store:
     """Return the store of the settings, which binds acts that wait by their secret."""
-    return Store(settings.database_url, ActSeal(settings.secret.get_secret_value()))
+    return Store(settings.database_url, Seal(settings.secret.get_secret_value()))

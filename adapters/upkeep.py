@@ -31,8 +31,9 @@ from sqlalchemy.orm import aliased
 from activities.archive import GONE, version_folder
 from adapters.database import Database
 from adapters.journals import append_row
-from adapters.kept_acts import BEFORE_CODES, UNBOUND, ActSeal, Binding, binding_of, kept_act
+from adapters.kept_acts import BEFORE_CODES, OTHER_KEY, UNBOUND, binding_of, kept_act
 from adapters.ledger import LedgerStore, notice_row
+from adapters.sealing import Binding, Seal
 from adapters.tables import (
     AnchorRow,
     ArchivedRow,
@@ -142,7 +143,7 @@ class UpkeepStore(LedgerStore):
     """Implements `domain.ports.Archivable` and `Reconcilable`, and what `shaodao ops` reads and writes."""
 
     _database: Database
-    _seal: ActSeal | None
+    _seal: Seal | None
 
     # --- archive -------------------------------------------------------------------------------------------
 
@@ -540,7 +541,7 @@ class UpkeepStore(LedgerStore):
         if row.settled_at is not None:
             return str(row.outcome)
         binding = binding_of(kept_act(row), row.mac, self._seal)
-        return "act" if binding is Binding.BOUND else binding.value
+        return {Binding.BOUND: "act", Binding.UNBOUND: UNBOUND, Binding.OTHER_KEY: OTHER_KEY}[binding]
 
     @staticmethod
     async def _unsent(connection: Any, since: datetime, district: str | None, limit: int) -> list[Stuck]:

@@ -40,6 +40,7 @@ class Check(StrEnum):
     DECODINGS = "decodings"
     CASES = "cases"
     ACTS = "acts"
+    DIRECTORY = "directory"
 
 
 class DigestName(StrEnum):
@@ -62,6 +63,7 @@ CHECKS = {
     Check.OPERATIONS: "运维日志链完整",
     Check.DECODINGS: "解密记录链完整",
     Check.CASES: "没有整案缺失",
+    Check.DIRECTORY: "区(市)资料与装载时一致",
     Check.ACTS: "暂存待补办的操作未被伪造",
 }
 

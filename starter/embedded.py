@@ -20,6 +20,7 @@ from adapters.codec import data_converter
 from adapters.district import read_district
 from adapters.keys import AES_256_GCM, DEFAULT, new_line
 from adapters.migrate import upgrade
+from adapters.sealing import Seal
 from adapters.settings import Settings
 from adapters.signing import key_in
 from adapters.store import Store
@@ -201,7 +202,7 @@ class Stack:
     async def prepare(self) -> None:
         """Migrate the store and load the districts that it does not know yet."""
         await asyncio.to_thread(upgrade, self.database_url)
-        store = Store(self.database_url)
+        store = Store(self.database_url, Seal(self.secret))
         try:
             known = {district.code for district in await store.districts()}
             for folder in sorted(path.parent for path in self.options.districts.glob("*/policy.toml")):

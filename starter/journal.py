@@ -15,6 +15,7 @@ _NAMES = {
     "reset": "重置案件",
     "reconcile": "立即核对",
     "archive": "立即归档",
+    "load_district": "装载区(市)资料",
     "adopt_terms": "在办案件适用新版",
 }
 _OUTCOMES = {"begun": "? 未见结果", "done": "✓ 完成", "failed": "✗ 未成"}
@@ -40,9 +41,10 @@ def paragraphs(lines: Iterable[Line]) -> Iterator[tuple[str, list[str]]]:
     for written in operations.values():
         newest, oldest = written[0], written[-1]
         at = local(datetime.fromisoformat(oldest["at"]))
-        what, who = _NAMES.get(newest["name"], newest["name"]), f"{newest['person_name']}({newest['person']})"
+        what, who = _NAMES.get(newest["name"], newest["name"]), newest["person_name"]
+        who += f"({newest['person']})" if newest["person"] else ""
         head = f"{at}  {_OUTCOMES.get(newest['outcome'], newest['outcome'])}  {what}  {who}"
-        arguments = dict(newest["arguments"])
+        arguments = {} if newest["name"] == "load_district" else dict(newest["arguments"])  # digests only
         reason = arguments.pop("reason", "")
         below = [
             asked(arguments),

@@ -1,13 +1,14 @@
-"""Judges a district's journals: calls taken, what operators did, who had payloads decrypted."""
+"""Judges a district's journals: calls taken, what operators did, who had payloads decrypted; and who may do what."""
 
 from adapters.store import Store
 from domain.anchor import read_anchors
 from domain.journal import CHECK_OF, Journal, compare_heads
-from domain.verify import Verdict
+from domain.verify import Check, Verdict
+from domain.words import local
 
 
 async def judge_journals(store: Store, district: str) -> list[Verdict]:
-    """Check every journal of the district: its chain, its rows, and the anchors in the table."""
+    """Check every journal of the district: its chain, its rows, and the anchors in the table; and the district's own rows."""
     anchors = read_anchors(await store.anchors(district)).anchors
     verdicts = []
     for journal in Journal:
@@ -17,4 +18,8 @@ async def judge_journals(store: Store, district: str) -> list[Verdict]:
         covered = max((head.sequence for _, head in heads), default=0)
         note = f"{len(read.hashes)} 条" + (f",已锚定至第{covered}条" if covered else "")
         verdicts.append(Verdict(check=CHECK_OF[journal], findings=(*read.findings, *against), note=note))
+    load = await store.check_load(district)
+    if load is not None:
+        note = f"最近装载 {local(load.loaded_at)}" if load.loaded_at else ""
+        verdicts.append(Verdict(check=Check.DIRECTORY, findings=tuple(load.findings), note=note))
     return verdicts

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import TypeAdapter
 
-from adapters.kept_acts import UNBOUND, Binding
+from adapters.kept_acts import OTHER_KEY, UNBOUND
 from adapters.store import Store, StoreUnavailable
 from adapters.witnesses import LedgerWitnesses
 from domain.commands import COMMANDS, Act, AnyCommand
@@ -122,8 +122,8 @@ class Relay:
         """Refuse what somebody wrote into the database; what another secret bound waits for that secret."""
         told = {"case_id": pending.case_id, "act": pending.act, "person": pending.person, "id": pending.id}
         if pending.other_key:
-            _log.error(Binding.OTHER_KEY.value, **told)
-            await self._store.act_failed(pending.id, Binding.OTHER_KEY.value, _now() + _LONGEST_RETRY)
+            _log.error(OTHER_KEY, **told)
+            await self._store.act_failed(pending.id, OTHER_KEY, _now() + _LONGEST_RETRY)
             return
         _log.error(UNBOUND, **told)
         await self._store.settled(pending.id, UNBOUND, _now())

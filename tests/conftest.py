@@ -10,14 +10,15 @@ from hypothesis import settings
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.kept_acts import ActSeal
 from adapters.migrate import upgrade
+from adapters.sealing import Seal
 from adapters.store import Store
 from tests.postgres import PostgresServer, postgres_server
 from workflows import names
 
 BIN = Path(sys.executable).parent
-SEAL = ActSeal("what-binds-acts-in-tests-0123456789abcdef")
+SECRET = "what-binds-rows-in-tests-0123456789abcdef"
+SEAL = Seal(SECRET)
 FORGETS_SOON = [
     argument
     for queue in ("transfer", "visibility", "timer")

@@ -11,7 +11,8 @@ from sqlalchemy import create_engine, insert, select, update
 
 from adapters import migrate
 from adapters.database import synchronous
-from adapters.kept_acts import BEFORE_CODES, ActSeal, Binding, KeptAct
+from adapters.kept_acts import BEFORE_CODES, KeptAct, binding_of, code_of
+from adapters.sealing import Binding, Seal
 from adapters.store import Store
 from adapters.tables import PendingActRow
 from domain.case import CaseId
@@ -54,16 +55,16 @@ async def kept(store: Store) -> None:
     ],
 )
 def test_the_code_binds_everything_that_the_relay_goes_by(other: KeptAct) -> None:
-    code = SEAL.code(KEPT)
-    assert SEAL.binding(KEPT, code) is Binding.BOUND
-    assert SEAL.binding(other, code) is Binding.UNBOUND
+    code = code_of(KEPT, SEAL)
+    assert binding_of(KEPT, code, SEAL) is Binding.BOUND
+    assert binding_of(other, code, SEAL) is Binding.UNBOUND
 
 
 def test_an_act_bound_by_another_secret_is_told_from_a_forged_one() -> None:
-    code = ActSeal("another secret, of another installation").code(KEPT)
-    assert SEAL.binding(KEPT, code) is Binding.OTHER_KEY
-    for forged in (None, "", "码", "f" * 64, SEAL.code(KEPT)[:-1]):
-        assert SEAL.binding(KEPT, forged) is Binding.UNBOUND
+    code = code_of(KEPT, Seal("another secret, of another installation"))
+    assert binding_of(KEPT, code, SEAL) is Binding.OTHER_KEY
+    for forged in (None, "", "码", "f" * 64, code_of(KEPT, SEAL)[:-1]):
+        assert binding_of(KEPT, forged, SEAL) is Binding.UNBOUND
 
 
 async def test_an_act_comes_back_bound_and_one_that_was_written_or_changed_beside_us_does_not(
@@ -95,7 +96,7 @@ async def test_a_store_without_the_secret_neither_binds_nor_finds_anything_bound
     await kept(strange)
     assert [each.bound for each in await ours.unsettled(NOW, 10)] == [False]
     async with ours._database.write() as connection:
-        await connection.execute(update(PendingActRow).values(mac=SEAL.code(KEPT)))
+        await connection.execute(update(PendingActRow).values(mac=code_of(KEPT, SEAL)))
     assert [each.bound for each in await ours.unsettled(NOW, 10)] == [True]
     assert [(each.bound, each.other_key) for each in await strange.unsettled(NOW, 10)] == [(False, True)]
     await ours.close()

@@ -39,7 +39,7 @@ from starter.audit_runs import anchor, judge_anchors, verify_anchors, verify_jou
 from starter.auditor import judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.replay import replay
-from tests.conftest import BIN
+from tests.conftest import BIN, SEAL, SECRET
 from tests.records import Kept, late, renamed, rows, straight
 from tests.sample import district, shanghai
 from tests.starter.conftest import House, open_house
@@ -419,7 +419,7 @@ async def test_an_anchor_that_cannot_be_read_is_named_and_the_others_are_judged(
 ) -> None:
     store, keeper = sqlite_store, AnchorKeeper(sqlite_store, KEY, tmp_path / "anchors")
     monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     await store.load_district(district(), datetime.now(UTC))
     await taken(store, straight())
     await keeper.anchor("sample", datetime.now(UTC))
@@ -492,7 +492,7 @@ async def test_an_error_that_nobody_thought_of_ends_the_judgement_of_one_distric
 ) -> None:
     store = sqlite_store
     monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     await store.load_district(district(), datetime.now(UTC))
     await taken(store, straight())
     await AnchorKeeper(store, KEY, None).anchor("sample", datetime.now(UTC))
@@ -715,6 +715,7 @@ SOUND: dict[Check, set[tuple[str, str, str]]] = {
     Check.INTAKE: set(),
     Check.OPERATIONS: set(),
     Check.DECODINGS: set(),
+    Check.DIRECTORY: set(),
 }
 
 
@@ -790,13 +791,13 @@ async def test_keys_that_published_anchors_name_of_themselves_prove_nothing(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade(url)
-    store = Store(url)
+    store = Store(url, SEAL)
     await store.load_district(district(), datetime.now(UTC))
     await taken(store, straight())
     await AnchorKeeper(store, KEY, tmp_path).anchor("sample", datetime.now(UTC))
     await store.close()
     monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     assert await verify_anchors("sample", tmp_path, None) == 2
     assert await verify_anchors("sample", tmp_path, SigningKey.new().public) == 2
     assert await verify_anchors("sample", tmp_path, KEY.public) == 0
@@ -807,7 +808,7 @@ async def test_rows_without_any_link_or_district_are_named_and_nothing_at_all_is
 ) -> None:
     store = sqlite_store
     monkeypatch.setenv("SHAODAO_DATABASE_URL", store._database.engine.url.render_as_string())
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     assert await verify_journals(None) == 2
     assert "没有任何区(市)" in capsys.readouterr().out
     await store.load_district(district(), datetime.now(UTC))
@@ -817,7 +818,9 @@ async def test_rows_without_any_link_or_district_are_named_and_nothing_at_all_is
     capsys.readouterr()
     await tamper(store, "DELETE FROM districts", "DELETE FROM journals")
     assert await verify_journals(None) == 1
-    assert capsys.readouterr().out.count("✗ [row_added]") == 2
+    said = capsys.readouterr().out
+    assert said.count("✗ [row_added]") == 3  # the call, the operation, and that the district was loaded
+    assert "✗ [row_missing] districts,sample" in said
 
 
 async def test_a_district_that_nobody_loaded_is_not_anchored(
@@ -827,7 +830,7 @@ async def test_a_district_that_nobody_loaded_is_not_anchored(
     KEY.write_new(tmp_path / "audit.key")
     url = store._database.engine.url.render_as_string(hide_password=False)
     monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     monkeypatch.setenv("SHAODAO_AUDIT_KEY", str(tmp_path / "audit.key"))
     for code in ("nope", "../../evil", ""):
         with pytest.raises(AnchorInvalid) as refused:
@@ -848,7 +851,7 @@ async def test_published_anchors_that_are_not_there_or_broken_are_said_and_those
     await AnchorKeeper(store, KEY, folder).anchor("sample", datetime.now(UTC))
     url = store._database.engine.url.render_as_string(hide_password=False)
     monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     assert await verify_anchors("sample", None, KEY.public) == 0
     monkeypatch.setenv("SHAODAO_ANCHOR_DIR", str(elsewhere))
     assert await verify_anchors("sample", None, KEY.public) == 1
@@ -874,13 +877,13 @@ async def test_an_anchor_made_by_hand_tells_which_cases_contradict_an_earlier_on
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade(url)
-    store = Store(url)
+    store = Store(url, SEAL)
     await store.load_district(district(), datetime.now(UTC))
     await taken(store, straight())
     pem = tmp_path / "key.pem"
     KEY.write_new(pem)
     monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
-    monkeypatch.setenv("SHAODAO_SECRET", "0" * 32)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
     monkeypatch.setenv("SHAODAO_AUDIT_KEY", str(pem))
     assert await anchor("sample", None, tmp_path) == 0
     assert "✗" not in capsys.readouterr().out

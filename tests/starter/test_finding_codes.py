@@ -11,7 +11,7 @@ SOURCES = (
     *(ROOT / "domain" / f"{name}.py" for name in ("anchor", "journal", "roll", "verify")),
     *(
         ROOT / "adapters" / f"{name}.py"
-        for name in ("anchors", "bundle", "evidence", "journals", "kept_acts", "kept_runs")
+        for name in ("anchors", "bundle", "evidence", "journals", "kept_acts", "kept_runs", "loads")
     ),
     *(
         ROOT / "starter" / f"{name}.py"

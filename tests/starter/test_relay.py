@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Row, insert, select
 from temporalio.testing import WorkflowEnvironment
 
-from adapters.kept_acts import ActSeal, kept_act
+from adapters.kept_acts import code_of, kept_act
+from adapters.sealing import Seal
 from adapters.store import Store
 from adapters.tables import PendingActRow
 from domain.case import Actor, CaseId, OrganisationCode
@@ -208,11 +209,11 @@ async def test_an_act_bound_by_another_secret_waits_for_that_secret_and_holds_up
 ) -> None:
     case_id = await house.call()
     await house.dispatch(case_id, "ecology", "police")
-    strange = ActSeal("the secret of a worker that was set up otherwise")
+    strange = Seal("the secret of a worker that was set up otherwise")
     await insert_act(house, case_id, mac="")  # for its columns
     row = await row_of(house, "forged")
     kept = replace(kept_act(row), update_id="strange")
-    await insert_act(house, **asdict(kept), mac=strange.code(kept))
+    await insert_act(house, **asdict(kept), mac=code_of(kept, strange))
     police = Sign(by=actor(house, "police-officer"), key="true", department=OrganisationCode("police"))
     await defer(house, case_id, police)
 

@@ -1,0 +1,237 @@
+"""Binds what a district was loaded as, and says whether its rows are still that: who may do what stands in them.
+
+Each load is a line of the operators' journal, with the digests of what was loaded and a code that the database alone
+cannot make. From the document as it was loaded follow people, posts and name.
+"""
+
+import hashlib
+import json
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, select
+
+from adapters.database import Database
+from adapters.journals import append_row
+from adapters.raw import Row, read_rows
+from adapters.sealing import Binding, Seal
+from adapters.tables import CatalogueRow, DistrictRow, OperationRow, PersonRow, PostRow
+from domain.district import District
+from domain.journal import Journal
+from domain.verify import Check, Finding
+
+NAME = "load_district"
+"""Of these lines in the operators' journal."""
+_PURPOSE = "loaded districts"
+_PERSON = ("name", "phone", "on_duty", "active")
+_POST = ("person", "role", "organisation", "township", "city", "squad")
+
+
+def record_load(
+    connection: Connection, database: Database, district: District, at: datetime, seal: Seal
+) -> None:
+    """Write that the district, as it stands in this transaction, was loaded.
+
+    Args:
+        at: aware; when.
+    """
+    documents = select(CatalogueRow.version, CatalogueRow.document).where(
+        CatalogueRow.district == district.code
+    )
+    standing = select(DistrictRow.document).where(DistrictRow.code == district.code)
+    load = {
+        "document": _digest(connection.execute(standing).scalar_one()),
+        "catalogues": {row.version: _digest(row.document) for row in connection.execute(documents)},
+    }
+    row = {
+        "operation": secrets.token_hex(16),
+        "at": at,
+        "person": "",
+        "person_name": "命令行",
+        "district": district.code,
+        "name": NAME,
+        "arguments": _canonical({**load, "code": seal.code(_PURPOSE, _text(district.code, at, load))}),
+        "outcome": "done",
+        "detail": f"政策 {district.policy.version},清单 {district.catalogue_version},人员 {len(district.people)} 名",
+    }
+    append_row(database, connection, Journal.OPERATIONS, row)
+
+
+@dataclass(slots=True)
+class LoadCheck:
+    """What an auditor finds of a district as it stands.
+
+    Attributes:
+        loaded_at: when it was last loaded, as far as that can be told.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    loaded_at: datetime | None = None
+
+
+class LoadStore:
+    """Reads for auditors; writes nothing."""
+
+    _database: Database
+    _seal: Seal | None
+
+    async def check_load(self, district: str) -> LoadCheck | None:
+        """Hold the rows of a district against its loads; None where it was never loaded at all."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(_check, district, self._seal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Load:
+    at: datetime
+    document: str
+    catalogues: Mapping[str, str]
+
+
+def _check(connection: Connection, district: str, seal: Seal | None) -> LoadCheck | None:
+    columns = (OperationRow.id, OperationRow.at, OperationRow.arguments)
+    lines = select(*columns).where(OperationRow.district == district, OperationRow.name == NAME)
+    written = list(read_rows(connection, lines.order_by(OperationRow.id)))
+    row = next(read_rows(connection, select(*_DISTRICT).where(DistrictRow.code == district)), None)
+    if row is None and not written:
+        return None
+    check, loads, newest = LoadCheck(), list[_Load](), Binding.UNBOUND
+    for line in written:
+        load, newest = _read(line, district, seal)
+        if load is not None and newest is Binding.BOUND:
+            loads.append(load)
+        elif newest is Binding.UNBOUND:
+            detail = "装载记录没有有效的认证码:不是由本系统写入的,或写入后被改动。"
+            check.findings.append(_found("load_unbound", "operations", f"编号{line.values['id']}", detail))
+    if not loads or newest is Binding.OTHER_KEY:
+        why = (
+            "装载记录由另一密钥(SHAODAO_SECRET)认证,无法核对。"
+            if newest is Binding.OTHER_KEY
+            else "没有可核对的装载记录;重新执行 shaodao district load 后即可核对。"
+        )
+        check.findings.append(_found("load_unknown", "districts", district, why, proven=False))
+        return check
+    check.loaded_at = loads[-1].at
+    if row is None:
+        check.findings.append(_found("row_missing", "districts", district, "已装载的区(市)被删除。"))
+        return check
+    check.findings += _compare(connection, row.values, loads)
+    return check
+
+
+_DISTRICT = (DistrictRow.code, DistrictRow.name, DistrictRow.document)
+
+
+def _compare(connection: Connection, stands: Mapping[str, Any], loads: Sequence[_Load]) -> Iterator[Finding]:
+    code, document = stands["code"], str(stands["document"])
+    yield from _compare_catalogues(connection, code, loads)
+    if _digest(document) != loads[-1].document:
+        detail = "与最近一次装载的内容不符:人员、岗位、机构、政策、清单中有改动。重新执行 shaodao district load 即可恢复。"
+        yield _found("column_differs", "districts", code, detail, column="document")
+        return  # what the other rows must be follows from it
+    try:
+        loaded = District.model_validate_json(document)
+    except ValidationError:
+        return  # written by another version, and unchanged
+    if stands["name"] != loaded.name:
+        yield _differs("districts", code, "name", stands["name"], loaded.name)
+    yield from _compare_people(connection, loaded)
+    yield from _compare_posts(connection, loaded)
+
+
+def _compare_catalogues(connection: Connection, code: str, loads: Sequence[_Load]) -> Iterator[Finding]:
+    known: dict[str, str] = {}
+    for load in loads:
+        known = {**load.catalogues, **known}  # a version never changes: its first digest counts
+    query = select(CatalogueRow.version, CatalogueRow.document).where(CatalogueRow.district == code)
+    found = {str(row.values["version"]): str(row.values["document"]) for row in read_rows(connection, query)}
+    for version in sorted({*known, *found}):
+        place = f"{code}/{version}"
+        if version not in found:
+            yield _found("row_missing", "catalogues", place, "已装载的清单版本被删除。")
+        elif version not in known:
+            yield _found("row_added", "catalogues", place, "从未装载过的清单版本。")
+        elif _digest(found[version]) != known[version]:
+            yield _found("column_differs", "catalogues", place, "清单与装载时的内容不符。", column="document")
+
+
+def _compare_people(connection: Connection, loaded: District) -> Iterator[Finding]:
+    query = select(PersonRow.id, PersonRow.district, *(getattr(PersonRow, name) for name in _PERSON))
+    rows = {str(row.values["id"]): row.values for row in read_rows(connection, query)}
+    expected = {
+        str(each.id): {"name": each.name, "phone": each.phone, "on_duty": each.on_duty, "active": True}
+        for each in loaded.people
+    }
+    for person, right in expected.items():
+        if (row := rows.get(person)) is None:
+            yield _found("row_missing", "people", person, "已装载的人员被删除。")
+        elif row["district"] == loaded.code:  # else another district has loaded this person since
+            for column in _PERSON:
+                if row[column] != right[column]:
+                    yield _differs("people", person, column, row[column], right[column])
+    for person, row in rows.items():
+        if row["district"] == loaded.code and row["active"] and person not in expected:
+            yield _found("row_added", "people", person, "不在装载内容中的人员处于启用状态。")
+
+
+def _compare_posts(connection: Connection, loaded: District) -> Iterator[Finding]:
+    query = select(*(getattr(PostRow, name) for name in _POST)).join(
+        PersonRow, PersonRow.id == PostRow.person
+    )
+    rows = read_rows(connection, query.where(PersonRow.district == loaded.code))
+    stands = Counter(tuple(row.values[name] for name in _POST) for row in rows)
+    people = select(PersonRow.id).where(PersonRow.district == loaded.code)
+    here = set(connection.execute(people).scalars())
+    expected = Counter(
+        (each.id, post.role.value, post.organisation, post.township, post.city, post.squad)
+        for each in loaded.people
+        if each.id in here
+        for post in each.posts
+    )
+    for post in stands - expected:
+        yield _found("row_added", "posts", _place(post), "不在装载内容中的岗位:增加,或被改动。")
+    for post in expected - stands:
+        yield _found("row_missing", "posts", _place(post), "已装载的岗位不存在:被删除,或被改动。")
+
+
+def _read(line: Row, district: str, seal: Seal | None) -> tuple[_Load | None, Binding]:
+    """Return what a line says, and whether it is ours; without a seal nobody is accused."""
+    try:
+        said = dict(json.loads(line.values["arguments"]))
+        code, at = str(said.pop("code")), line.values["at"]
+        load = _Load(at=at, document=str(said["document"]), catalogues=dict(said["catalogues"]))
+        text = _text(district, at, said)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None, Binding.UNBOUND
+    return load, seal.binding(_PURPOSE, text, code) if seal is not None else Binding.OTHER_KEY
+
+
+def _text(district: str, at: datetime, load: Mapping[str, object]) -> str:
+    return _canonical([district, at.astimezone(UTC).isoformat(), load])
+
+
+def _canonical(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _place(post: Sequence[object]) -> str:
+    return "/".join(str(part) for part in post[:4] if part)
+
+
+def _differs(table: str, row: str, column: str, stands: object, right: object) -> Finding:
+    return _found("column_differs", table, row, f"为“{stands}”,装载时为“{right}”。", column=column)
+
+
+def _found(code: str, table: str, row: str, detail: str, *, column: str = "", proven: bool = True) -> Finding:
+    return Finding(
+        check=Check.DIRECTORY, code=code, table=table, row=row, field=column, detail=detail, proven=proven
+    )
