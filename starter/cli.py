@@ -275,7 +275,7 @@ def doctor(data: Annotated[Path, typer.Option(help="内置服务的数据目录�
 
     _use_data(data)
     findings = asyncio.run(examine())
-    out.print(aligned((f"{_MARKS[each.ok]} {each.subject}", each.detail) for each in findings))
+    out.print(aligned(((f"{_MARKS[each.ok]} {each.subject}", each.detail) for each in findings), gap=1))
     raise typer.Exit(status_of(findings))
 
 

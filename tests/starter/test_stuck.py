@@ -20,10 +20,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from adapters.codec import missing_key
+from adapters.codec import PayloadUnreadable, missing_key
+from adapters.histories import fetch_runs
 from adapters.store import Store
 from domain.case import CaseId
 from domain.lifecycle import fold
+from starter.replay import replay
 from starter.routing import judged
 from starter.versions import make_current
 from tests.conftest import BIN
@@ -269,6 +271,34 @@ async def test_a_key_that_every_open_case_needs_is_told_as_lacking_while_the_cas
         await with_keys(house, real_server, second, used_for(first, "old"))
         assert all(each["kind"] != "payload_key_missing" for each in await told(house))
         assert await told(house, case_id) == []
+
+
+async def test_a_failure_that_a_lost_key_sealed_keeps_no_history_from_being_replayed(
+    real_server: WorkflowEnvironment, sqlite_store: Store
+) -> None:
+    kept, lost = fresh_key(), fresh_key()
+    async with open_house(await encrypted(real_server, kept), sqlite_store) as house:
+        case_id = await house.call()
+        await house.dispatch(case_id, "ecology")
+        await house.stop_worker()
+        await with_keys(house, real_server, lost)
+        await house.doors.cases.client.get_workflow_handle(f"case/{case_id}").signal("wake")
+        await told_of(house, "payload_key_missing", case_id, listed=False)
+        await house.stop_worker()
+        await with_keys(house, real_server, kept)
+        assert (await house.post("ecology-officer", f"/cases/{case_id}/sign", {})).status_code in {200, 202}
+
+        async def signed() -> bool:
+            return await kinds(house.store, case_id) == ["called", "dispatched", "signed"]
+
+        await house.until(signed)
+        runs = await fetch_runs(house.doors.cases.client, f"case/{case_id}")
+        for by_sdk in (False, True):
+            (run,) = await replay(runs, by_sdk=by_sdk)
+            assert run.failure == ""
+            assert [entry.event.kind for entry in run.entries] == ["called", "dispatched", "signed"]
+        with pytest.raises(PayloadUnreadable):  # what a replay needs has to be readable
+            await fetch_runs((await encrypted(real_server, lost)).client, f"case/{case_id}")
 
 
 async def with_keys(house: House, server: WorkflowEnvironment, *lines: str) -> None:
