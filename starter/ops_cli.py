@@ -388,7 +388,7 @@ def archive_verify(
         checked += 1
         try:
             problem = _get(url, at("cases", each, "archive"), check=True)["problem"]
-        except typer.Exit:  # which has said why; a row of a case that nobody knows ends no verification of the others
+        except typer.Exit:  # which has said why: the others are verified all the same
             if not everything:
                 raise
             problem = "登记为已归档,而未能读取。"
