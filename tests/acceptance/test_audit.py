@@ -100,7 +100,7 @@ async def test_the_walk_through_of_the_auditors_page(played: tuple[Stack, list[s
     assert "✓ 没有整案缺失(对照 Temporal 2 件、归档" in said
     assert "✓ 受理链完整(2 条" in said
     status, said = audit("verify", "--journals", "--data", data)
-    assert (status, said.count("✓")) == (0, 3), said
+    assert (status, said.count("✓")) == (0, 4), said
     status, said = audit("anchor", "--district", "yicheng", "--data", data)
     assert status == 0, said
     assert "2 件" in said
