@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -37,8 +37,8 @@ from domain.calendar import SHANGHAI
 from domain.case import Actor, CallDetails, CaseId, CaseState, Category, Direction, LinkKind, Stage
 from domain.commands import COMMANDS, Act, AdoptTerms, AnyCommand
 from domain.district import District, Item, Person, Terms
-from domain.errors import DomainError, Forbidden, Invalid, Refused
-from domain.events import Entry, Event
+from domain.errors import Forbidden, Invalid, Refused
+from domain.events import Entry
 from domain.lifecycle import AFTER_THE_END, decide, evolve, open_case, overdue
 from domain.opening import require_check_in_soon
 from domain.policy import LimitClass, Urgency
@@ -441,15 +441,13 @@ async def _done_before(doors: Doors, state: CaseState, command: AnyCommand) -> R
 async def _defer(doors: Doors, person: Person, state: CaseState, command: AnyCommand) -> Response:
     """Keep the act for the relay, unless the rules refuse it already."""
     now, terms = _now(), await _terms(doors, state)
-    judged = _then(state, overdue(state, now, terms), now)
+    judged = state
+    for event in overdue(state, now, terms):
+        entry = Entry(
+            case_id=state.case_id, sequence=judged.sequence + 1, at=now, by=None, event=event, previous=""
+        )
+        judged = evolve(judged, entry)
     decide(judged, command, now, terms)
-    twin = _waiting_twin(await doors.store.pending_of(state.case_id), command)
-    if twin is not None:
-        with contextlib.suppress(
-            DomainError
-        ):  # the twin itself may yet be refused: then this one is kept, too
-            judged = _then(judged, decide(judged, twin, now, terms), now, by=twin.by)
-        decide(judged, command, now, terms)
     await doors.store.defer_act(
         state.case_id,
         command.act.value,
@@ -462,37 +460,6 @@ async def _defer(doors: Doors, person: Person, state: CaseState, command: AnyCom
     _log.warning("act_deferred", case_id=state.case_id, act=command.act.value)
     content = await _view(doors, state, person)
     return _json(content, 202, Location=f"{API}/cases/{state.case_id}")
-
-
-def _then(state: CaseState, events: Iterable[Event], at: datetime, *, by: Actor | None = None) -> CaseState:
-    """Return the case as it would be after these."""
-    for event in events:
-        sequence = state.sequence + 1
-        entry = Entry(case_id=state.case_id, sequence=sequence, at=at, by=by, event=event, previous="")
-        state = evolve(state, entry)
-    return state
-
-
-def _waiting_twin(waiting: Sequence[PendingAct], command: AnyCommand) -> AnyCommand | None:
-    """Return the act that waits already and is this one but for who does it.
-
-    Whatever becomes of it, it decides what becomes of the second: done, it leaves nothing to do again; refused, it is
-    refused for what the second says as well. None where that is not certain: when something else waits between them
-    that concerns the same department or the whole case, or when the act is the very one that waits.
-    """
-    if any(each.update_id == command.key for each in waiting):
-        return None
-    for each in reversed(waiting):
-        earlier: AnyCommand = COMMANDS[Act(each.act)].model_validate(each.command)
-        if earlier.act is command.act and _what(earlier) == _what(command):
-            return earlier
-        if getattr(earlier, "department", None) in {None, getattr(command, "department", None)}:
-            return None
-    return None
-
-
-def _what(command: AnyCommand) -> dict[str, Any]:
-    return command.model_dump(exclude={"by", "key", "body_digest"})
 
 
 async def _require_kept(doors: Doors, case_id: CaseId, command: AnyCommand) -> None:

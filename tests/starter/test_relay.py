@@ -257,56 +257,6 @@ async def test_a_key_holds_for_an_act_that_waits(hasty: House) -> None:
     await house.start_worker()
 
 
-async def test_the_same_act_again_is_refused_at_once_while_the_first_waits(hasty: House) -> None:
-    house = hasty
-    case_id = await house.call()
-    await house.dispatch(case_id, "ecology", "police")
-    await house.stop_worker()
-    sign, officer = f"/cases/{case_id}/sign", "ecology-officer"
-    assert (await house.post(officer, sign, {}, key="k")).status_code == 202
-    for key in (None, "another"):
-        assert (
-            problem(await house.post(officer, sign, {"department": "ecology"}, key=key), 409)
-            == "already_signed"
-        )
-    assert problem(await house.post("ecology-head", sign, {}), 409) == "already_signed"
-    assert (await house.post(officer, sign, {}, key="k")).status_code == 202
-    assert (await house.post("police-officer", sign, {})).status_code == 202
-    kept = await house.store.pending_of(CaseId(case_id))
-    assert [each.person for each in kept] == [officer, "police-officer"]
-    await house.start_worker()
-
-    async def signed() -> bool:
-        return await stage(house, case_id) == "signed"
-
-    await house.until(signed)
-
-
-async def test_the_same_act_again_is_kept_where_what_waits_between_may_have_made_it_right(
-    hasty: House,
-) -> None:
-    house = hasty
-    case_id = await house.call()
-    await house.dispatch(case_id, "ecology")
-    await house.do("ecology-officer", case_id, "sign")
-    await house.do("ecology-officer", case_id, "check-in", officers=[{"name": "王示例"}])
-    await house.stop_worker()
-    dispute = (
-        "town-officer",
-        f"/cases/{case_id}/dispute-check-in",
-        {"department": "ecology", "reason": "未到"},
-    )
-    watch: tuple[str, str, dict[str, str]] = ("leader", f"/cases/{case_id}/watch", {})
-    for person, path, body in (dispute, watch):
-        assert (await house.post(person, path, body)).status_code == 202
-    assert (await house.post(*dispute)).status_code == 202
-    action = f"/cases/{case_id}/action"
-    done = {"kind": "demolition", "description": "拆", "result": "已拆"}
-    for _ in range(2):  # nothing forbids to do it twice
-        assert (await house.post("ecology-officer", action, done)).status_code == 202
-    await house.start_worker()
-
-
 async def test_with_the_database_down_a_case_that_is_over_says_so_and_strangers_are_not_called_strangers(
     real_server: WorkflowEnvironment,
 ) -> None:
