@@ -9,7 +9,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,14 +48,17 @@ def record_load(
         "document": _digest(connection.execute(standing).scalar_one()),
         "catalogues": {row.version: _digest(row.document) for row in connection.execute(documents)},
     }
+    operation = secrets.token_hex(16)
     row = {
-        "operation": secrets.token_hex(16),
+        "operation": operation,
         "at": at,
         "person": "",
         "person_name": "命令行",
         "district": district.code,
         "name": NAME,
-        "arguments": _canonical({**load, "code": seal.code(_PURPOSE, _text(district.code, at, load))}),
+        "arguments": _canonical(
+            {**load, "code": seal.code(_PURPOSE, _text(district.code, operation, at, load))}
+        ),
         "outcome": "done",
         "detail": f"政策 {district.policy.version},清单 {district.catalogue_version},人员 {len(district.people)} 名",
     }
@@ -94,33 +97,44 @@ class _Load:
 
 
 def _check(connection: Connection, district: str, seal: Seal | None) -> LoadCheck | None:
-    columns = (OperationRow.id, OperationRow.at, OperationRow.arguments)
+    columns = (OperationRow.id, OperationRow.operation, OperationRow.at, OperationRow.arguments)
     lines = select(*columns).where(OperationRow.district == district, OperationRow.name == NAME)
     written = list(read_rows(connection, lines.order_by(OperationRow.id)))
     row = next(read_rows(connection, select(*_DISTRICT).where(DistrictRow.code == district)), None)
     if row is None and not written:
         return None
     check, loads, newest = LoadCheck(), list[_Load](), Binding.UNBOUND
+    seen: set[object] = set()
     for line in written:
-        load, newest = _read(line, district, seal)
-        if load is not None and newest is Binding.BOUND:
+        load, binding = _read(line, district, seal)
+        if line.values["operation"] in seen:
+            detail = "装载记录与更早的一条相同:同一次装载不会记录两次。"
+            check.findings.append(_found("load_unbound", "operations", f"编号{line.values['id']}", detail))
+            continue
+        seen.add(line.values["operation"])
+        newest = binding
+        if load is not None and binding is Binding.BOUND:
             loads.append(load)
-        elif newest is Binding.UNBOUND:
+        elif binding is Binding.UNBOUND:
             detail = "装载记录没有有效的认证码:不是由本系统写入的,或写入后被改动。"
             check.findings.append(_found("load_unbound", "operations", f"编号{line.values['id']}", detail))
-    if not loads or newest is Binding.OTHER_KEY:
+    is_strange = newest is Binding.OTHER_KEY
+    if not loads or is_strange:
         why = (
-            "装载记录由另一密钥(SHAODAO_SECRET)认证,无法核对。"
-            if newest is Binding.OTHER_KEY
+            "最近的装载记录由另一密钥(SHAODAO_SECRET)认证,无法核对。"
+            if is_strange
             else "没有可核对的装载记录;重新执行 shaodao district load 后即可核对。"
         )
         check.findings.append(_found("load_unknown", "districts", district, why, proven=False))
+    if not loads:
         return check
     check.loaded_at = loads[-1].at
     if row is None:
         check.findings.append(_found("row_missing", "districts", district, "已装载的区(市)被删除。"))
         return check
-    check.findings += _compare(connection, row.values, loads)
+    # Whoever verifies with a secret of before is told what differs, and accuses nobody.
+    differ = _compare(connection, row.values, loads)
+    check.findings += (replace(each, proven=each.proven and not is_strange) for each in differ)
     return check
 
 
@@ -170,13 +184,27 @@ def _compare_people(connection: Connection, loaded: District) -> Iterator[Findin
     for person, right in expected.items():
         if (row := rows.get(person)) is None:
             yield _found("row_missing", "people", person, "已装载的人员被删除。")
-        elif row["district"] == loaded.code:  # else another district has loaded this person since
+        elif row["district"] != loaded.code:  # another district has loaded this person since, if it has
+            if not _names(connection, str(row["district"]), person):
+                yield _differs("people", person, "district", row["district"], loaded.code)
+        else:
             for column in _PERSON:
                 if row[column] != right[column]:
                     yield _differs("people", person, column, row[column], right[column])
     for person, row in rows.items():
         if row["district"] == loaded.code and row["active"] and person not in expected:
             yield _found("row_added", "people", person, "不在装载内容中的人员处于启用状态。")
+
+
+def _names(connection: Connection, district: str, person: str) -> bool:
+    """Whether the document of a district has this person."""
+    query = select(DistrictRow.document).where(DistrictRow.code == district)
+    row = next(read_rows(connection, query), None)
+    try:
+        loaded = District.model_validate_json(str(row.values["document"])) if row is not None else None
+    except ValidationError:
+        return True  # which is said of that district
+    return loaded is not None and any(each.id == person for each in loaded.people)
 
 
 def _compare_posts(connection: Connection, loaded: District) -> Iterator[Finding]:
@@ -205,14 +233,14 @@ def _read(line: Row, district: str, seal: Seal | None) -> tuple[_Load | None, Bi
         said = dict(json.loads(line.values["arguments"]))
         code, at = str(said.pop("code")), line.values["at"]
         load = _Load(at=at, document=str(said["document"]), catalogues=dict(said["catalogues"]))
-        text = _text(district, at, said)
+        text = _text(district, str(line.values["operation"]), at, said)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None, Binding.UNBOUND
     return load, seal.binding(_PURPOSE, text, code) if seal is not None else Binding.OTHER_KEY
 
 
-def _text(district: str, at: datetime, load: Mapping[str, object]) -> str:
-    return _canonical([district, at.astimezone(UTC).isoformat(), load])
+def _text(district: str, operation: str, at: datetime, load: Mapping[str, object]) -> str:
+    return _canonical([district, operation, at.astimezone(UTC).isoformat(), load])
 
 
 def _canonical(content: object) -> str:

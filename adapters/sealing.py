@@ -1,10 +1,13 @@
 """Codes that the database alone cannot make: an HMAC under a key that is derived from the installation's secret."""
 
 import hmac
+import re
 from enum import StrEnum, auto
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_CODE = re.compile("[0-9a-f]{8}:[0-9a-f]{64}")
 
 
 class Binding(StrEnum):
@@ -41,8 +44,8 @@ class Seal:
         said = said or ""
         if hmac.compare_digest(said.encode(errors="replace"), self.code(purpose, text).encode()):
             return Binding.BOUND
-        key_id, colon, _ = said.partition(":")
-        return Binding.OTHER_KEY if colon and key_id != self._id else Binding.UNBOUND
+        is_other = _CODE.fullmatch(said) is not None and not said.startswith(f"{self._id}:")
+        return Binding.OTHER_KEY if is_other else Binding.UNBOUND
 
     def _derived(self, purpose: str, length: int) -> bytes:
         info = f"shaodao: {purpose}".encode()

@@ -135,6 +135,36 @@ async def test_a_load_that_somebody_wrote_into_the_journal_is_none(loaded: Store
     assert await found(loaded) == [("load_unknown", "districts", "sample", "")]
 
 
+REPEATED = """INSERT INTO operations (id, operation, at, person, person_name, district, name, arguments, outcome, detail)
+    SELECT 99, {operation}, at, person, person_name, district, name, {arguments}, outcome, detail
+    FROM operations WHERE id = 1"""
+
+
+@pytest.mark.parametrize("operation", ["operation", "'another'"])
+async def test_an_older_load_that_is_put_in_once_more_gives_no_rights_back(
+    store: Store, operation: str
+) -> None:
+    before, now = district(), district()
+    now = now.model_copy(update={"people": now.people[1:]})
+    await store.load_district(before, NOW)
+    await store.load_district(now, NOW + timedelta(minutes=5))
+    await forge(store, REPEATED.format(operation=operation, arguments="arguments"))
+    assert await found(store) == [("load_unbound", "operations", "编号99", "")]
+
+
+async def test_a_load_of_a_strange_key_hides_no_change_that_was_made(loaded: Store) -> None:
+    strange = f"replace(arguments, '{SEAL.code('', '').partition(':')[0]}:', 'deadbeef:')"
+    await forge(loaded, REPEATED.format(operation="'another'", arguments=strange))
+    assert await found(loaded) == [("load_unknown", "districts", "sample", "")]
+    await forge(loaded, "UPDATE people SET name = '别人' WHERE id = 'dispatcher'")
+    assert ("column_differs", "people", "dispatcher", "name") in await found(loaded)
+
+
+async def test_a_person_who_is_said_to_be_another_districts_and_is_not_is_named(loaded: Store) -> None:
+    await forge(loaded, "UPDATE people SET district = 'other' WHERE id = 'dispatcher'")
+    assert ("column_differs", "people", "dispatcher", "district") in await found(loaded)
+
+
 async def test_a_deleted_district_is_named_and_another_secret_accuses_nobody(database_url: str) -> None:
     ours, strange = Store(database_url, SEAL), Store(database_url, Seal("of another installation"))
     await ours.load_district(district(), NOW)
