@@ -160,9 +160,7 @@ class CaseClient:
             TemporalUnavailable: try again later.
         """
         async with self._in_time():
-            with contextlib.suppress(
-                WorkflowQueryFailedError
-            ):  # may come with part of a task: asked once more
+            with contextlib.suppress(WorkflowQueryFailedError):  # it came with part of a task: once more
                 return await self._asked(case_id)
             return await self._asked(case_id)
 
