@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from adapters.database import Database
 from adapters.journals import append_row
-from adapters.raw import Row, read_rows
+from adapters.raw import Row, read_rows, texts
 from adapters.sealing import Binding, Seal
 from adapters.tables import CatalogueRow, DistrictRow, OperationRow, PersonRow, PostRow
 from domain.district import District
@@ -88,6 +88,11 @@ class LoadStore:
         async with self._database.read() as connection:
             return await connection.run_sync(_check, district, self._seal)
 
+    async def never_loaded(self) -> list[str]:
+        """Return the districts of which no load is known to be ours: their people have rights all the same."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(_never_loaded, self._seal)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Load:
@@ -136,6 +141,18 @@ def _check(connection: Connection, district: str, seal: Seal | None) -> LoadChec
     differ = _compare(connection, row.values, loads)
     check.findings += (replace(each, proven=each.proven and not is_strange) for each in differ)
     return check
+
+
+def _never_loaded(connection: Connection, seal: Seal | None) -> list[str]:
+    columns = (OperationRow.id, OperationRow.operation, OperationRow.at, OperationRow.arguments)
+    codes = texts(connection, select(DistrictRow.code).order_by(DistrictRow.code))
+    lines = select(*columns, OperationRow.district).where(OperationRow.name == NAME)
+    ours = {
+        line.values["district"]
+        for line in read_rows(connection, lines)
+        if _read(line, str(line.values["district"]), seal)[1] is Binding.BOUND
+    }
+    return [code for code in codes if code not in ours]
 
 
 _DISTRICT = (DistrictRow.code, DistrictRow.name, DistrictRow.document)

@@ -3,7 +3,7 @@
 from adapters.store import Store
 from domain.anchor import read_anchors
 from domain.journal import CHECK_OF, Journal, compare_heads
-from domain.verify import Check, Verdict
+from domain.verify import Check, Finding, Verdict
 from domain.words import local
 
 
@@ -21,5 +21,17 @@ async def judge_journals(store: Store, district: str) -> list[Verdict]:
     load = await store.check_load(district)
     if load is not None:
         note = f"最近装载 {local(load.loaded_at)}" if load.loaded_at else ""
-        verdicts.append(Verdict(check=Check.DIRECTORY, findings=tuple(load.findings), note=note))
+        others = [_stranger(code) for code in await store.never_loaded() if code != district]
+        verdicts.append(Verdict(check=Check.DIRECTORY, findings=(*load.findings, *others), note=note))
     return verdicts
+
+
+def _stranger(district: str) -> Finding:
+    return Finding(
+        check=Check.DIRECTORY,
+        code="load_unknown",
+        table="districts",
+        row=district,
+        detail="没有可核对的装载记录,而其人员可能对本区(市)案件有权限:请核实此区(市)是否由本系统装载。",
+        proven=False,
+    )

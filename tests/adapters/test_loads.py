@@ -3,10 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, literal, select, text
 
 from adapters.sealing import Seal
 from adapters.store import Store
+from adapters.tables import DistrictRow
 from domain.district import District
 from domain.journal import Journal
 from starter.journal_audit import judge_journals
@@ -158,6 +159,20 @@ async def test_a_load_of_a_strange_key_hides_no_change_that_was_made(loaded: Sto
     assert await found(loaded) == [("load_unknown", "districts", "sample", "")]
     await forge(loaded, "UPDATE people SET name = '别人' WHERE id = 'dispatcher'")
     assert ("column_differs", "people", "dispatcher", "name") in await found(loaded)
+
+
+async def test_a_district_that_nobody_loaded_is_told_with_every_other(loaded: Store) -> None:
+    assert await loaded.never_loaded() == []
+    async with loaded._database.write() as connection:
+        copied = [column for column in DistrictRow.__table__.columns if column.name != "code"]
+        other = select(literal("strange"), *copied).where(DistrictRow.code == "other")
+        await connection.execute(
+            insert(DistrictRow).from_select(["code", *(each.name for each in copied)], other)
+        )
+    *_, last = await judge_journals(loaded, "sample")
+    assert [(each.code, each.row, each.proven) for each in last.findings] == [
+        ("load_unknown", "strange", False)
+    ]
 
 
 async def test_a_person_who_is_said_to_be_another_districts_and_is_not_is_named(loaded: Store) -> None:
