@@ -26,7 +26,7 @@ RUNNERS: dict[str, type[WorkflowRunner]] = {
 STAGE = SearchAttributeKey.for_keyword("Stage")
 NEXT_DEADLINE = SearchAttributeKey.for_datetime("NextDeadline")
 CASE_LABEL = SearchAttributeKey.for_keyword("CaseLabel")
-UPSERTS, OF_ACTS = 7, 19
+UPSERTS, OF_ACTS = 9, 19
 """So many times a case of so many acts changes what operators' lists show."""
 
 

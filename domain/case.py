@@ -686,6 +686,16 @@ class CaseState(Value):
         return Stage.SIGNED if all(each.signed for each in everyone) else Stage.DISPATCHED
 
     @property
+    def awaiting_sign(self) -> tuple[OrganisationCode, ...]:
+        """The departments that have still to sign: also one that stays away while others are at work.
+
+        None of a case that stands still, or has ended; one whose limit has passed counts as signed (domain.md §4).
+        """
+        if self.stage not in {Stage.DISPATCHED, Stage.ENFORCING}:
+            return ()
+        return tuple(each.department for each in self.assignments if each.status == "dispatched")
+
+    @property
     def is_over(self) -> bool:
         """Whether it has ended; a follow-up or an appeal may still be open."""
         return self.closure is not None

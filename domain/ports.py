@@ -20,11 +20,14 @@ class CaseStart(Value):
 
     Attributes:
         carried: only when a long case continues as a new run, or one that had ended is taken up again.
+        shows_awaiting_sign: whether the run keeps the search attribute of who has still to sign; runs that began
+            before there was one do not, and replay as they did.
     """
 
     opened: Entry
     terms: Terms
     carried: "Carried | None" = None
+    shows_awaiting_sign: bool = False
 
 
 class Carried(Value):

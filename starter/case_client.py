@@ -74,10 +74,11 @@ class CaseClient:
         Raises:
             TemporalUnavailable: try again later.
         """
+        start = start.model_copy(update={"shows_awaiting_sign": True})
         opened, terms = start.opened, start.terms
         state = start.carried.state if start.carried else evolve(None, opened)
         again = start.carried is not None
-        attributes = names.attributes_of(state, terms, state.acted_at)
+        attributes = names.attributes_of(state, terms, state.acted_at, awaiting_sign=True)
         call = state.call
         async with self._in_time(not_found=TemporalUnavailable):
             try:

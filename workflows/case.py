@@ -125,7 +125,8 @@ class Case:
         self._alarm_rang = False
         self._due: _Due | None = None
         self._decided: _Decided | None = None
-        self._shown = names.values_of(self._state, self._terms, self._state.acted_at)
+        self._shows_awaiting_sign = start.shows_awaiting_sign
+        self._shown = self._values(self._state.acted_at)
         self._is_ending = False
         self._is_taken_up = False
         self._is_looked_at = True  # not while an auditor runs the case over its history
@@ -509,19 +510,29 @@ class Case:
         carried = Carried(
             state=self._state, last=self._last, latest=tuple(self._latest), receipts=self._receipts
         )
-        workflow.continue_as_new(CaseStart(opened=self._opened, terms=self._terms, carried=carried))
+        workflow.continue_as_new(
+            CaseStart(
+                opened=self._opened,
+                terms=self._terms,
+                carried=carried,
+                shows_awaiting_sign=self._shows_awaiting_sign,  # the next run has this one's search attributes
+            )
+        )
 
     # --- what operators see --------------------------------------------------------------------------------
 
     def _show(self) -> None:
         """Refresh the operators' page, and those search attributes that have changed: each upsert is an event."""
         now = self._now()
-        values = names.values_of(self._state, self._terms, now)
+        values = self._values(now)
         if values != self._shown:
             workflow.upsert_search_attributes(names.changes(self._shown, values))
             self._shown = values
         if self._is_looked_at:
             workflow.set_current_details(words.details(self._state, self._latest, now, self._terms))
+
+    def _values(self, at: datetime) -> dict[str, Any]:
+        return names.values_of(self._state, self._terms, at, awaiting_sign=self._shows_awaiting_sign)
 
 
 def _receipt(command: AnyCommand, last: Entry, state: CaseState) -> Receipt:

@@ -35,6 +35,8 @@ OVERDUE = SearchAttributeKey.for_bool("Overdue")
 NEXT_DEADLINE = SearchAttributeKey.for_datetime("NextDeadline")
 ESCALATION_LEVEL = SearchAttributeKey.for_int("EscalationLevel")
 POLICY_VERSION = SearchAttributeKey.for_keyword("PolicyVersion")
+AWAITING_SIGN = SearchAttributeKey.for_keyword_list("AwaitingSign")
+"""The departments that have still to sign; kept by runs that began with `CaseStart.shows_awaiting_sign`."""
 CASE_LABEL = SearchAttributeKey.for_keyword("CaseLabel")
 """One Chinese line for operators' lists, of catalogue and office names only: search attributes are never encrypted."""
 
@@ -51,6 +53,7 @@ SEARCH_ATTRIBUTES = (
     NEXT_DEADLINE,
     ESCALATION_LEVEL,
     POLICY_VERSION,
+    AWAITING_SIGN,
     CASE_LABEL,
 )
 
@@ -70,10 +73,13 @@ def anchor_id(district: str) -> str:
     return f"anchor/{district}"
 
 
-def values_of(state: CaseState, terms: Terms, at: datetime) -> dict[str, Any]:
+def values_of(state: CaseState, terms: Terms, at: datetime, *, awaiting_sign: bool) -> dict[str, Any]:
     """Return every search attribute of the case at a moment, by name. They are never encrypted: nothing personal here.
 
     The values' type is a library's border: text, lists of it, moments, numbers.
+
+    Args:
+        awaiting_sign: whether the run keeps that attribute, see `CaseStart`.
     """
     call, lead = state.call, state.lead
     values = {
@@ -89,14 +95,17 @@ def values_of(state: CaseState, terms: Terms, at: datetime) -> dict[str, Any]:
         NEXT_DEADLINE.name: state.next_deadline,
         ESCALATION_LEVEL.name: state.escalation_level,
         POLICY_VERSION.name: state.policy_version,
+        AWAITING_SIGN.name: (list(state.awaiting_sign) or None) if awaiting_sign else None,
         CASE_LABEL.name: words.label(state, terms, at),
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def attributes_of(state: CaseState, terms: Terms, at: datetime) -> list[SearchAttributeUpdate[Any]]:
+def attributes_of(
+    state: CaseState, terms: Terms, at: datetime, *, awaiting_sign: bool
+) -> list[SearchAttributeUpdate[Any]]:
     """Return every search attribute of the case at a moment, as Temporal takes them."""
-    return changes({}, values_of(state, terms, at))
+    return changes({}, values_of(state, terms, at, awaiting_sign=awaiting_sign))
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[SearchAttributeUpdate[Any]]:

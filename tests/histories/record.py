@@ -88,7 +88,7 @@ from tests.workflows.cases import Cases, Running
 from workflows import names
 
 HERE = Path(__file__).parent
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 STEPS = ("sign", "check_in", "confirm", "action", "done")
 
 
@@ -195,7 +195,7 @@ async def restarted(cases: Cases) -> str:
     await case.dispatch(ECOLOGY)
     await case.each("sign", departments=(ECOLOGY,))
     await case.handle.terminate()
-    opened = CaseStart(opened=case.entries[0], terms=TERMS)
+    opened = CaseStart(opened=case.entries[0], terms=TERMS, shows_awaiting_sign=True)
     handle = await cases.client.start_workflow(
         names.CASE,
         from_ledger(opened, case.entries, {}),

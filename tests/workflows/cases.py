@@ -183,14 +183,18 @@ class Cases:
         """Return the server's time."""
         return (await self.environment.get_current_time()).astimezone(UTC)
 
-    async def call(self, *, terms: Terms = TERMS, **changes: Any) -> Running:
+    async def call(
+        self, *, terms: Terms = TERMS, shows_awaiting_sign: bool = True, **changes: Any
+    ) -> Running:
         """Open a case now."""
         case_id = CaseId(f"sample-20260304-{uuid.uuid4().hex[:12]}")
         opened = opening(await self.now(), case_id=case_id, terms=terms, **changes)
-        attributes = names.attributes_of(evolve(None, opened), terms, opened.at)
+        attributes = names.attributes_of(
+            evolve(None, opened), terms, opened.at, awaiting_sign=shows_awaiting_sign
+        )
         handle: WorkflowHandle[Any, str] = await self.client.start_workflow(
             names.CASE,
-            CaseStart(opened=opened, terms=terms),
+            CaseStart(opened=opened, terms=terms, shows_awaiting_sign=shows_awaiting_sign),
             id=names.case_workflow_id(case_id),
             task_queue=self._queue,
             result_type=str,

@@ -143,6 +143,31 @@ async def test_operators_find_the_case_by_its_search_attributes(cases: Cases) ->
     assert found.get(names.NEXT_DEADLINE) is None
 
 
+async def test_operators_find_the_cases_that_a_department_has_still_to_sign_itself(cases: Cases) -> None:
+    case = await cases.call()
+
+    async def awaited() -> list[str]:
+        found = (await case.handle.describe()).typed_search_attributes
+        return list(found.get(names.AWAITING_SIGN) or ())
+
+    assert await awaited() == []
+    await case.dispatch()
+    assert await awaited() == [ECOLOGY, POLICE, MARKET]
+    await case.each("sign", departments=(POLICE,))
+    assert await awaited() == [ECOLOGY, MARKET]
+    await case.each("sign", departments=(MARKET, ECOLOGY))
+    assert await awaited() == []
+
+
+async def test_a_run_that_began_before_who_has_to_sign_was_shown_goes_on_without(cases: Cases) -> None:
+    case = await cases.call(shows_awaiting_sign=False)
+    await case.dispatch()
+    await case.each("sign", departments=(POLICE,))
+    found = (await case.handle.describe()).typed_search_attributes
+    assert found[names.STAGE] == "dispatched"
+    assert found.get(names.AWAITING_SIGN) is None
+
+
 async def test_operators_read_the_case_in_chinese(cases: Cases) -> None:
     case = await cases.call()
     await case.dispatch()
