@@ -4,6 +4,11 @@ The SDK (1.35) serves a query that waited for a worker with the history of that 
 before the task that takes it in has begun, the SDK hands the timer to the workflow all the same, with the time of the
 task before, and sends what came of it with the next task. A clock would then start anew for as long as it had run
 already, and no later replay would come to the same.
+
+A query that was waiting and comes while a task waits for its local activity is as bad: once it is answered the SDK
+takes the task for done, and tells nobody. Ten seconds later the server gives the task out anew, as begun at a later
+moment than what the ledger has. Without the answer the SDK forgets the workflow, and the task that comes again finds in
+the ledger what it had written (`domain.standing`).
 """
 
 from collections.abc import Sequence
@@ -13,6 +18,8 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation, Work
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 
+_WAITED = "legacy_query"
+"""The SDK's name for a query that waited for a worker; one that came with a task has its own, and harms nothing."""
 _CLOCKS_APART = 1_000_000_000
 """By how much, in nanoseconds, a timer may seem to ring early: the clocks of the server's machines differ a little."""
 
@@ -43,15 +50,18 @@ class _Guarded(WorkflowInstance):
         self._instance = instance
         self._may_ring_from: dict[int, int] = {}  # by the timer's number, in nanoseconds since 1970
         self._held: list[WorkflowActivationJob] = []
+        self._local: set[int] = set()  # numbers of the local activities that the task waits for
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         """Pass it on, unless a timer rings before its time: then the query behind it fails, to be asked once more.
+
+        So does one that comes while the task waits for a local activity.
 
         With the failure the SDK forgets the workflow, and reads it anew from its history when the task comes.
         """
         if any(job.HasField("remove_from_cache") for job in act.jobs):
             return self._instance.activate(act)
-        if self._held and all(job.HasField("query_workflow") for job in act.jobs):
+        if (self._held or self._local) and all(job.query_workflow.query_id == _WAITED for job in act.jobs):
             failed = WorkflowActivationCompletion(run_id=act.run_id)
             failed.failed.failure.message = "查询与一项尚未开始的工作流任务同时到达,请再查询一次。"
             return failed
@@ -62,6 +72,7 @@ class _Guarded(WorkflowInstance):
             nothing = WorkflowActivationCompletion(run_id=act.run_id)
             nothing.successful.SetInParent()
             return nothing
+        self._local -= {job.resolve_activity.seq for job in act.jobs if job.HasField("resolve_activity")}
         if self._held:  # it was a task after all
             act.jobs.extend(self._held)
             self._held = []
@@ -72,6 +83,8 @@ class _Guarded(WorkflowInstance):
                 self._may_ring_from[command.start_timer.seq] = now + lasts
             elif command.HasField("cancel_timer"):
                 self._may_ring_from.pop(command.cancel_timer.seq, None)
+            elif command.HasField("schedule_local_activity"):
+                self._local.add(command.schedule_local_activity.seq)
         return completion
 
     def get_serialization_context(self, command_info: Any) -> Any:

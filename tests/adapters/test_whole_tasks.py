@@ -14,7 +14,7 @@ LIMIT = timedelta(hours=8)
 
 
 class SetsATimer(WorkflowInstance):
-    """Answers its first activation with a timer; keeps what it was told."""
+    """Answers its first activation with a timer, and an update with a local activity; keeps what it was told."""
 
     def __init__(self) -> None:
         self.told: list[list[str]] = []
@@ -27,6 +27,8 @@ class SetsATimer(WorkflowInstance):
             timer = completion.successful.commands.add().start_timer
             timer.seq = 1
             timer.start_to_fire_timeout.FromTimedelta(LIMIT)
+        if any(job.HasField("do_update") for job in act.jobs):
+            completion.successful.commands.add().schedule_local_activity.seq = 1
         return completion
 
     def get_serialization_context(self, command_info: Any) -> Any:
@@ -60,13 +62,17 @@ def guarded() -> tuple[SetsATimer, WorkflowInstance]:
     return inner, outer
 
 
-def activation(at: datetime, *jobs: str) -> WorkflowActivation:
+def activation(at: datetime, *jobs: str, query: str = "legacy_query") -> WorkflowActivation:
     act = WorkflowActivation(run_id="run")
     act.timestamp.FromDatetime(at)
     for job in jobs:
         getattr(act.jobs.add(), job).SetInParent()
         if job == "fire_timer":
             act.jobs[-1].fire_timer.seq = 1
+        if job == "resolve_activity":
+            act.jobs[-1].resolve_activity.seq = 1
+        if job == "query_workflow":
+            act.jobs[-1].query_workflow.query_id = query
     return act
 
 
@@ -98,3 +104,19 @@ def test_what_was_kept_back_is_told_with_the_next_task_if_no_query_was_behind_it
     outer.activate(activation(BEGAN, "fire_timer"))
     outer.activate(activation(BEGAN + LIMIT, "do_update"))
     assert inner.told[1:] == [["do_update", "fire_timer"]]
+
+
+def test_a_query_that_waited_fails_while_a_task_waits_for_its_local_activity_and_not_after() -> None:
+    inner, outer = guarded()
+    outer.activate(activation(BEGAN, "do_update"))
+    assert outer.activate(activation(BEGAN, "query_workflow")).HasField("failed")
+    outer.activate(activation(BEGAN, "resolve_activity"))
+    assert outer.activate(activation(BEGAN, "query_workflow")).HasField("successful")
+    assert inner.told[1:] == [["do_update"], ["resolve_activity"], ["query_workflow"]]
+
+
+def test_a_query_that_came_with_the_task_is_answered() -> None:
+    inner, outer = guarded()
+    outer.activate(activation(BEGAN, "do_update"))
+    assert outer.activate(activation(BEGAN, "query_workflow", query="1")).HasField("successful")
+    assert inner.told[1:] == [["do_update"], ["query_workflow"]]
