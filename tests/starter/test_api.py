@@ -17,7 +17,7 @@ from domain.commands import Act
 from starter.api import PUBLIC
 from starter.identity import issue
 from starter.views import case_view
-from tests.sample import DISPATCHER, district
+from tests.sample import DISPATCHER, POLICY, district, limit
 from tests.starter.conftest import CALL, SECRET, House
 
 
@@ -219,6 +219,25 @@ async def test_a_bad_call_is_refused_with_its_own_code_and_nothing_is_kept(
     assert problem(response, 422) == code
     assert (await house.get("leader", "/cases")).json()["items"] == []
     assert (await house.post("town-officer", "/cases", CALL, key="k")).status_code == 201
+
+
+async def test_a_district_says_itself_how_far_ahead_a_check_in_may_be_asked_for(house: House) -> None:
+    limits = POLICY.limits
+    check_in = limits.check_in.model_copy(update={"asked_within": limit(hours=2)})
+    changed = limits.model_copy(update={"check_in": check_in})
+    policy = POLICY.model_copy(update={"version": "near", "limits": changed})
+    await house.store.load_district(district(policy=policy), datetime.now(UTC))
+    await house.doors.directory.refresh()
+
+    def asking(hours: int) -> dict[str, Any]:
+        return CALL | {"requested_check_in_at": (datetime.now(UTC) + timedelta(hours=hours)).isoformat()}
+
+    response = await house.post("town-officer", "/cases", asking(3))
+    assert problem(response, 422) == "check_in_too_late"
+    assert "吹哨后2小时" in response.json()["detail"]
+    assert (await house.post("town-officer", "/cases", asking(1))).status_code == 201
+    told = (await house.get("town-officer", "/policy")).json()["policy"]["limits"]["check_in"]
+    assert told["asked_within"]["time"] == "PT2H"
 
 
 async def test_bodies_that_are_no_json_or_no_object_are_refused(house: House) -> None:
