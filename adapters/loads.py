@@ -7,21 +7,21 @@ cannot make. From the document as it was loaded follow people, posts and name.
 import hashlib
 import json
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import Connection, select
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, func, null, select, text, union_all
 
 from adapters.database import Database
 from adapters.journals import append_row
 from adapters.raw import Row, read_rows, texts
 from adapters.sealing import Binding, Seal
-from adapters.tables import CatalogueRow, DistrictRow, OperationRow, PersonRow, PostRow
-from domain.district import District
+from adapters.tables import LOADS, CatalogueRow, DistrictRow, OperationRow, PersonRow, PostRow
+from domain.district import District, Item
 from domain.journal import Journal
 from domain.verify import Check, Finding
 
@@ -30,6 +30,19 @@ NAME = "load_district"
 _PURPOSE = "loaded districts"
 _PERSON = ("name", "phone", "on_duty", "active")
 _POST = ("person", "role", "organisation", "township", "city", "squad")
+ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
+"""A responsibility list as `catalogues` holds it."""
+
+CHANGED, NEVER_LOADED, OTHER_KEY, MISSING = "changed", "never_loaded", "other_key", "missing"
+UNREADABLE = "unreadable"
+WHY = {
+    CHANGED: "资料在最近一次装载之后被改动",
+    NEVER_LOADED: "没有有效的装载记录",
+    OTHER_KEY: "最近一次装载由另一密钥(SHAODAO_SECRET)认证",
+    MISSING: "已装载的资料被删除",
+    UNREADABLE: "资料由另一版本的程序装载,无法读取",
+}
+"""What is wrong with a district's row, for people."""
 
 
 def record_load(
@@ -37,17 +50,25 @@ def record_load(
 ) -> None:
     """Write that the district, as it stands in this transaction, was loaded.
 
+    A list that is in the table and that no load of ours has brought is not taken up: only the first load of all takes
+    what stands, for whoever upgrades has lists from before.
+
     Args:
-        at: aware; when.
+        at: aware; when. Moved past the load before, where a clock was set back: the newest load is the one that counts.
     """
+    before = _bound_loads(connection, district.code, seal)
     documents = select(CatalogueRow.version, CatalogueRow.document).where(
         CatalogueRow.district == district.code
     )
     standing = select(DistrictRow.document).where(DistrictRow.code == district.code)
+    known = _known_catalogues(before) or {
+        row.version: _digest(row.document) for row in connection.execute(documents)
+    }
     load = {
         "document": _digest(connection.execute(standing).scalar_one()),
-        "catalogues": {row.version: _digest(row.document) for row in connection.execute(documents)},
+        "catalogues": {district.catalogue_version: _digest(ITEMS.dump_json(district.items).decode())} | known,
     }
+    at = max([at, *(each.at + timedelta(microseconds=1) for each in before)])
     operation = secrets.token_hex(16)
     row = {
         "operation": operation,
@@ -65,6 +86,26 @@ def record_load(
     append_row(database, connection, Journal.OPERATIONS, row)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingDistrict:
+    """A district's row as it stands, held against its newest load.
+
+    Attributes:
+        document: empty where the row is gone.
+        wrong: why nobody may have rights by it, one of `WHY`; empty where it is what was loaded last.
+    """
+
+    code: str
+    document: str
+    wrong: str = ""
+
+    @property
+    def told(self) -> str:
+        """What is wrong and how it is put right, for people."""
+        mend = "请核对 SHAODAO_SECRET 与装载时是否相同;确已更换的," if self.wrong == OTHER_KEY else "请"
+        return f"{self.code}:{WHY[self.wrong]}。{mend}重新执行 shaodao district load 目录。"
+
+
 @dataclass(slots=True)
 class LoadCheck:
     """What an auditor finds of a district as it stands.
@@ -78,10 +119,21 @@ class LoadCheck:
 
 
 class LoadStore:
-    """Reads for auditors; writes nothing."""
+    """Reads for doors and auditors; writes nothing."""
 
     _database: Database
     _seal: Seal | None
+
+    async def standing_districts(self) -> list[StandingDistrict]:
+        """Return every district that stands or was ever loaded, by code. Without a seal none is what was loaded."""
+        async with self._database.read() as connection:
+            return await connection.run_sync(_standing, self._seal)
+
+    async def district_of_person(self, person: str) -> str | None:
+        """Return whose `people` says that somebody is: good for a refusal, and for no right."""
+        async with self._database.read() as connection:
+            query = select(PersonRow.district).where(PersonRow.id == person)
+            return next(iter(await connection.run_sync(texts, query)), None)
 
     async def check_load(self, district: str) -> LoadCheck | None:
         """Hold the rows of a district against its loads; None where it was never loaded at all."""
@@ -101,10 +153,96 @@ class _Load:
     catalogues: Mapping[str, str]
 
 
-def _check(connection: Connection, district: str, seal: Seal | None) -> LoadCheck | None:
+def _standing(connection: Connection, seal: Seal | None) -> list[StandingDistrict]:
+    """Read the newest load of each district; further ones only of necessity, for somebody has written a line."""
+    documents, written = _read_standing(connection, 1)
+    if any(_read(lines[0], code, seal)[1] is Binding.UNBOUND for code, lines in written.items()):
+        documents, written = _read_standing(connection, None)
+    return [
+        StandingDistrict(
+            code=code,
+            document=documents.get(code, ""),
+            wrong=_wrong(code, documents.get(code), written.get(code, ()), seal),
+        )
+        for code in sorted({*documents, *written})
+    ]
+
+
+def _wrong(code: str, document: str | None, lines: Sequence[Row], seal: Seal | None) -> str:
+    """Say what is wrong with a row, by its loads, the newest first."""
+    for line in lines:
+        load, binding = _read(line, code, seal)
+        if binding is Binding.OTHER_KEY:
+            return OTHER_KEY
+        if load is not None and binding is Binding.BOUND:
+            if document is None:
+                return MISSING
+            return "" if _digest(document) == load.document else CHANGED
+    return NEVER_LOADED
+
+
+def _read_standing(connection: Connection, most: int | None) -> tuple[dict[str, str], dict[str, list[Row]]]:
+    """Return documents and loads, the newest first, by district; in one statement, so that no load comes in between.
+
+    Args:
+        most: how many loads of each district; None for all.
+    """
+    newest_first = (OperationRow.at.desc(), OperationRow.id.desc())
+    number = func.row_number().over(partition_by=OperationRow.district, order_by=newest_first)
+    numbered = (
+        select(
+            OperationRow.district,
+            OperationRow.arguments,
+            OperationRow.operation,
+            OperationRow.at,
+            number.label("number"),
+        )
+        .where(text(LOADS))
+        .subquery()
+    )
+    loads = select(numbered)
+    if most is not None:
+        loads = loads.where(numbered.c.number <= most)
+    rows = select(DistrictRow.code, DistrictRow.document, null(), null(), null())
+    both = union_all(loads, rows).subquery()
+    documents: dict[str, str] = {}
+    written: dict[str, list[Row]] = defaultdict(list)
+    for row in read_rows(connection, select(both).order_by(both.c.number)):
+        code = str(row.values["district"])
+        if row.values["number"] is None:
+            documents[code] = str(row.values["arguments"])
+        else:
+            written[code].append(row)
+    return documents, written
+
+
+def _lines_of(connection: Connection, district: str) -> list[Row]:
+    """Return the loads of a district in the order in which they were made, whatever numbers somebody gave them."""
     columns = (OperationRow.id, OperationRow.operation, OperationRow.at, OperationRow.arguments)
-    lines = select(*columns).where(OperationRow.district == district, OperationRow.name == NAME)
-    written = list(read_rows(connection, lines.order_by(OperationRow.id)))
+    lines = select(*columns).where(OperationRow.district == district, text(LOADS))
+    return list(read_rows(connection, lines.order_by(OperationRow.at, OperationRow.id)))
+
+
+def _bound_loads(connection: Connection, district: str, seal: Seal) -> list[_Load]:
+    read = (_read(line, district, seal) for line in _lines_of(connection, district))
+    return [load for load, binding in read if load is not None and binding is Binding.BOUND]
+
+
+def _known_catalogues(loads: Sequence[_Load]) -> dict[str, str]:
+    """Return the digests of all versions that were ever loaded."""
+    known: dict[str, str] = {}
+    for load in loads:
+        known = {**load.catalogues, **known}  # a version never changes: its first digest counts
+    return known
+
+
+def is_bound(connection: Connection, district: str, document: str, seal: Seal) -> bool:
+    """Whether a document is what its district was last loaded as."""
+    return not _wrong(district, document, _lines_of(connection, district)[::-1], seal)
+
+
+def _check(connection: Connection, district: str, seal: Seal | None) -> LoadCheck | None:
+    written = _lines_of(connection, district)
     row = next(read_rows(connection, select(*_DISTRICT).where(DistrictRow.code == district)), None)
     if row is None and not written:
         return None
@@ -146,7 +284,7 @@ def _check(connection: Connection, district: str, seal: Seal | None) -> LoadChec
 def _never_loaded(connection: Connection, seal: Seal | None) -> list[str]:
     columns = (OperationRow.id, OperationRow.operation, OperationRow.at, OperationRow.arguments)
     codes = texts(connection, select(DistrictRow.code).order_by(DistrictRow.code))
-    lines = select(*columns, OperationRow.district).where(OperationRow.name == NAME)
+    lines = select(*columns, OperationRow.district).where(text(LOADS))
     ours = {
         line.values["district"]
         for line in read_rows(connection, lines)
@@ -176,9 +314,7 @@ def _compare(connection: Connection, stands: Mapping[str, Any], loads: Sequence[
 
 
 def _compare_catalogues(connection: Connection, code: str, loads: Sequence[_Load]) -> Iterator[Finding]:
-    known: dict[str, str] = {}
-    for load in loads:
-        known = {**load.catalogues, **known}  # a version never changes: its first digest counts
+    known = _known_catalogues(loads)
     query = select(CatalogueRow.version, CatalogueRow.document).where(CatalogueRow.district == code)
     found = {str(row.values["version"]): str(row.values["document"]) for row in read_rows(connection, query)}
     for version in sorted({*known, *found}):

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from pydantic import TypeAdapter
 from sqlalchemy import JSON, Connection, Row, bindparam, cast, delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +19,7 @@ from adapters.evidence import EvidenceStore
 from adapters.journals import append_link
 from adapters.kept_acts import KeptAct, binding_of, code_of, kept_act
 from adapters.ledger import NotFound, append, notice_row
-from adapters.loads import LoadStore, record_load
+from adapters.loads import ITEMS, LoadStore, is_bound, record_load
 from adapters.queries import QueryStore
 from adapters.sealing import Binding, Seal
 from adapters.settings import Settings
@@ -39,7 +38,7 @@ from adapters.terms import hand_over
 from adapters.upkeep import UpkeepStore
 from domain.case import CaseId, PersonId
 from domain.district import District, Item, OrganisationKind, Terms
-from domain.errors import Invalid
+from domain.errors import Invalid, Refused
 from domain.events import Entry
 from domain.journal import Journal, Link
 from domain.lifecycle import evolve
@@ -55,8 +54,6 @@ __all__ = [
     "StoreUnavailable",
     "open_store",
 ]
-
-_ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
 
 _STARTED = (
     update(IntakeRow)
@@ -158,19 +155,13 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore, 
             await self._load_people(connection, district)
             await self._journal_load(connection, district, at)
 
-    async def districts(self) -> list[District]:
-        """Return every district as it was last loaded."""
-        async with self._database.read() as connection:
-            rows = await connection.execute(select(DistrictRow.document).order_by(DistrictRow.code))
-            return [District.model_validate_json(document) for document in rows.scalars()]
-
     async def catalogue(self, district: str, version: str) -> tuple[Item, ...] | None:
         """Return a version of a district's responsibility list; None for one that was never loaded."""
         query = select(CatalogueRow.document)
         query = query.where(CatalogueRow.district == district, CatalogueRow.version == version)
         async with self._database.read() as connection:
             document = (await connection.execute(query)).scalar_one_or_none()
-        return None if document is None else _ITEMS.validate_json(document)
+        return None if document is None else ITEMS.validate_json(document)
 
     async def catalogue_versions(self, district: str) -> list[CatalogueVersion]:
         """Return every version that was ever loaded, the first loaded last."""
@@ -189,6 +180,8 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore, 
 
         Raises:
             NotFound: there is no such district.
+            Refused: `district_unbound`: the district is not what was last loaded, and would be taken for that from
+                now on.
             Invalid: an item names a department that the district, as it is stored, does not have.
         """
         query = select(DistrictRow.document).where(DistrictRow.code == district)
@@ -196,6 +189,11 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore, 
             document = (await connection.execute(query)).scalar_one_or_none()
             if document is None:
                 raise NotFound(district)
+            if self._seal is not None and not await connection.run_sync(
+                is_bound, district, document, self._seal
+            ):
+                detail = f"区(市)“{district}”的资料不是最近一次装载的内容:请先重新执行 shaodao district load 目录。"
+                raise Refused("district_unbound", detail)
             changes = {"items": tuple(items), "catalogue_version": version}
             changed = District.model_validate_json(document).model_copy(update=changes)
             _require_departments(changed)
@@ -213,7 +211,7 @@ class Store(UpkeepStore, QueryStore, DecodingStore, EvidenceStore, AnchorStore, 
         row = {
             "district": district.code,
             "version": district.catalogue_version,
-            "document": _ITEMS.dump_json(district.items).decode(),
+            "document": ITEMS.dump_json(district.items).decode(),
             "loaded_at": at,
         }
         await connection.execute(self._database.insert_new(CatalogueRow), [row])

@@ -388,11 +388,25 @@ class ReconciliationRow(Table):
     document: Mapped[str] = mapped_column(Text)
 
 
+LOADS = "name = 'load_district'"
+"""Lines of the operators' journal that a load of a district leaves; in these words an index answers."""
+
+
 class OperationRow(Table):
     """One line of the operators' journal: append-only, held by triggers. An operation has two: begun, and its end."""
 
     __tablename__ = "operations"
-    __table_args__ = (Index("ix_operations_district", "district", "id"),)
+    __table_args__ = (
+        Index("ix_operations_district", "district", "id"),
+        Index(
+            "ix_operations_loads",
+            "district",
+            "at",
+            "id",
+            sqlite_where=text(LOADS),
+            postgresql_where=text(LOADS),
+        ),
+    )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     operation: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime]

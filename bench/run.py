@@ -27,6 +27,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from adapters.district import read_district
+from adapters.sealing import Seal
 from adapters.store import Store
 from bench import floor
 from domain import audit
@@ -243,7 +244,7 @@ async def run(count: int, at_once: int, rounds: int, encryption: str) -> None:
                 await worker.start()
             client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
             bare = await Client.connect(stack.temporal.address, data_converter=pydantic_data_converter)
-            store = Store(stack.database_url)
+            store = Store(stack.database_url, Seal(stack.secret))
             bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client, bare)
             try:
                 await measure(bench, stack, floors, count, at_once, rounds)

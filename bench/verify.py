@@ -20,6 +20,7 @@ from adapters.database import synchronous
 from adapters.district import read_district
 from adapters.migrate import upgrade
 from adapters.projection import READ_MODELS
+from adapters.sealing import Seal
 from adapters.store import Store
 from bench.run import ROOT, Bench, rate
 from domain.case import CaseId
@@ -57,7 +58,7 @@ async def verifying(count: int, rounds: int) -> None:
         )
         async with Stack(options) as stack:
             os.environ.update(stack.environment)
-            store = Store(stack.database_url)
+            store = Store(stack.database_url, Seal(stack.secret))
             client = await Client.connect(stack.temporal.address, data_converter=stack.converter)
             bare = await Client.connect(stack.temporal.address, data_converter=pydantic_data_converter)
             bench = Bench(stack, read_district(ROOT / "districts" / "yicheng"), store, client, bare)

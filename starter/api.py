@@ -154,6 +154,7 @@ async def call(body: CallBody, doors: OurDoors, person: Reader, key: Key = None)
     if replayed := await _replayed(doors, person, key, digest):
         return replayed
     now, actor = _now(), person.actor()
+    doors.directory.require_bound(body.district)
     district = doors.directory.district(body.district)
     if district is None:
         raise Invalid("unknown_district", f"区(市)“{body.district}”不存在。")
@@ -651,6 +652,8 @@ def district_of(doors: Doors, person: Person, code: str | None) -> District:
     """Return the district that is asked for: the reader's own, or any for the city level."""
     seen = access.sight(person.actor())
     wanted = code or person.district
+    if seen.everything:
+        doors.directory.require_bound(wanted)
     district = doors.directory.district(wanted)
     if district is None or (wanted != person.district and not seen.everything):
         raise Problem(404, "district_not_found", "没有该区(市),或您无权查看。")

@@ -214,7 +214,13 @@ def _items(source: str | None, district: str | None, data: Path) -> tuple[Item, 
 
 
 async def _district(store: "Store", code: str | None) -> District:
-    found = await store.districts()
+    from starter.identity import Directory
+
+    directory = Directory(store, tells=False)
+    await directory.refresh()
+    for each in directory.refused() if code is None else [code]:
+        directory.require_bound(each)
+    found = directory.districts()
     chosen = [district for district in found if code in {None, district.code}]
     if len(chosen) == 1:
         return chosen[0]

@@ -33,7 +33,7 @@ from domain.case import Role
 from domain.district import Person
 from starter.api import _ONLY_US, API, Doors, OurDoors, Reader, _templates, identify, router
 from starter.bodies import RowId
-from starter.identity import TokenInvalid, issue, read
+from starter.identity import DistrictUnbound, TokenInvalid, issue, read
 from starter.problems import Problem, unauthenticated
 
 READS = frozenset({Role.AUDITOR, Role.SUPERVISOR, Role.ADMINISTRATOR})
@@ -211,6 +211,8 @@ async def log_in(request: Request, doors: OurDoors) -> Response:
         person = await _known(doors, read(form.get("token", [""])[0].strip(), secret))
     except (TokenInvalid, Problem):
         return _page(request, doors, failed="令牌无效或已过期,请重新取得。", status=401)
+    except DistrictUnbound as unbound:
+        return _page(request, doors, failed=unbound.detail, status=503)
     if not any(post.role in READS for post in person.posts):
         return _page(request, doors, failed="您的岗位不能解密;由督查、审计、管理员办理。", status=403)
     answer = RedirectResponse(f"{_PATH}/login", 303)

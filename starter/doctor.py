@@ -18,6 +18,7 @@ from domain.calendar import SHANGHAI
 from domain.errors import DomainError
 from domain.words import local
 from starter.doctor_temporal import Finding, TemporalFound, examine_temporal
+from starter.identity import Directory
 from starter.key_commands import others_may_read
 from starter.schedules import ARCHIVE_EVERY
 from starter.stack import StackError, temporal_binary
@@ -128,7 +129,12 @@ async def _store(settings: Settings, store: Store) -> list[Finding]:
 
 
 async def _districts(store: Store) -> Finding:
-    loaded = [f"{district.name}(政策 {district.policy.version})" for district in await store.districts()]
+    """See that every district is what was last loaded: else its people have no rights, or those of before."""
+    directory = Directory(store, tells=False)
+    await directory.refresh()
+    if refused := directory.refused():
+        return Finding("区(市)数据", ok=False, detail="".join(refused.values()))
+    loaded = [f"{each.name}(政策 {each.policy.version})" for each in directory.districts()]
     remedy = "尚未装载任何区(市):请执行 shaodao district load 目录。"
     return Finding("区(市)数据", ok=bool(loaded), detail="、".join(loaded) or remedy)
 

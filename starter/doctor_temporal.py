@@ -71,7 +71,7 @@ async def examine_temporal(settings: Settings, store: Store | None) -> TemporalF
             _search_attributes(present),
             await _workers(client),
         ]
-        districts = [each.code for each in await store.districts()] if store else []
+        districts = sorted(await store.district_codes()) if store else []
         findings += await _schedules(client, settings, districts)
         if store is not None:
             findings.append(await _keys_in_use(client, settings, store))

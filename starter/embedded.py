@@ -204,7 +204,7 @@ class Stack:
         await asyncio.to_thread(upgrade, self.database_url)
         store = Store(self.database_url, Seal(self.secret))
         try:
-            known = {district.code for district in await store.districts()}
+            known = await store.district_codes()
             for folder in sorted(path.parent for path in self.options.districts.glob("*/policy.toml")):
                 if folder.name not in known and (folder / "organisations.csv").exists():
                     await store.load_district(read_district(folder), datetime.now(UTC))

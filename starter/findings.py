@@ -229,6 +229,19 @@ def gone(run: Gone) -> Finding:
     )
 
 
+def unbound(district: str, told: str) -> Finding:
+    """Say that a district is not what was loaded, so that nobody has rights by what stands."""
+    return Finding(
+        kind="district_unbound",
+        case_id=CaseId(""),
+        cause=f"区(市) {district} 的资料不是最近一次装载的内容:未采用,人员权限以此前已知的为准,重启后暂停",
+        advice=f"{told}并请审计人员核对(shaodao audit verify --journals)。",
+        since=None,
+        attempts=0,
+        error="",
+    )
+
+
 def idle(routing: Routing) -> Finding:
     """Say that tasks reach nobody."""
     return Finding(

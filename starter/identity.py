@@ -4,18 +4,21 @@ A token says only which person; posts are looked up in the directory at every re
 """
 
 import asyncio
-import contextlib
 import time
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
+from pydantic import ValidationError
 
+from adapters.loads import MISSING, UNREADABLE, StandingDistrict
 from adapters.settings import Settings
 from adapters.store import Store, StoreUnavailable
 from domain.district import District, Item, Person
+from domain.errors import DomainError
 
 _ISSUER = "shaodao"
 _ALGORITHM = "HS256"
@@ -68,31 +71,94 @@ def _key(secret: str) -> OctKey:
     return OctKey.import_key(secret)
 
 
-class Directory:
-    """The districts in memory, refreshed in the background; the last known stays while the database is away."""
+class DistrictUnbound(DomainError):
+    """What stands of the district is not what was loaded, and nothing good is known: nobody has rights by it."""
 
-    def __init__(self, store: Store) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Good:
+    document: str
+    district: District
+
+
+class Directory:
+    """The districts in memory, refreshed in the background; the last known stays while the database is away.
+
+    Rights come from here, so that a district is taken in only as it was last loaded (`adapters.loads`). What somebody
+    wrote otherwise gives nobody any right: a district that is known stays as it was, so that people can go on; of one
+    that is not, people are refused. Other districts are not concerned.
+
+    Args:
+        tells: log what is wrong; not where somebody reads what a command says.
+    """
+
+    def __init__(self, store: Store, *, tells: bool = True) -> None:
         self._store = store
-        self._districts: dict[str, District] = {}
+        self._tells = tells
+        self._good: dict[str, _Good] = {}
+        self._refused: dict[str, str] = {}
+        self._refused_people: dict[str, str] = {}
+        self._told: dict[str, tuple[str, str]] = {}
         self._people: dict[str, Person] = {}
         self._items: dict[tuple[str, str], Item] = {}
 
     async def refresh(self) -> None:
-        """Read every district anew.
+        """Read every district anew; one that stands as it is known costs no more than being read.
 
         Raises:
             StoreUnavailable: the database is away; what was known stays.
         """
-        districts = await self._store.districts()
-        self._districts = {district.code: district for district in districts}
+        standing = {each.code: each for each in await self._store.standing_districts()}
+        vanished = self._good.keys() - standing.keys()
+        good: dict[str, _Good] = {}
+        refused: dict[str, str] = {}
+        refused_people: dict[str, str] = {}
+        for found in (*standing.values(), *(_vanished(code) for code in vanished)):
+            known, read = self._good.get(found.code), self._taken(found)
+            each = found if read or found.wrong else replace(found, wrong=UNREADABLE)
+            self._tell(each, is_known=known is not None)
+            if kept := read or known:
+                good[each.code] = kept
+                continue
+            refused[each.code] = each.told
+            if claimed := _parsed(each.document):
+                refused_people |= {person.id: each.code for person in claimed.people}
+        districts = [each.district for each in good.values()]
+        self._good, self._refused, self._refused_people = good, refused, refused_people
         self._people = {person.id: person for district in districts for person in district.people}
         self._items = {(district.code, item.code): item for district in districts for item in district.items}
+
+    def _taken(self, standing: StandingDistrict) -> _Good | None:
+        """Return the district as it stands, if it is what was loaded."""
+        known = self._good.get(standing.code)
+        if standing.wrong:
+            return None
+        if known is not None and known.document == standing.document:
+            return known
+        district = _parsed(standing.document)
+        return None if district is None else _Good(document=standing.document, district=district)
+
+    def _tell(self, standing: StandingDistrict, *, is_known: bool) -> None:
+        """Log once for each change."""
+        code = standing.code
+        if not standing.wrong:
+            if self._told.pop(code, None):
+                _log.info("district_bound", district=code)
+            return
+        change = (standing.wrong, standing.document)
+        if self._tells and self._told.get(code) != change:
+            self._told[code] = change
+            _log.error("district_unbound", district=code, why=standing.wrong, last_known_stays=is_known)
 
     async def keep_fresh(self) -> None:
         """Refresh for ever."""
         while True:
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self.refresh()
+            except StoreUnavailable:
+                pass  # what was known stays
+            except Exception:
+                _log.exception("directory_not_refreshed")
             await asyncio.sleep(_REFRESH)
 
     def person(self, person: str) -> Person | None:
@@ -104,24 +170,56 @@ class Directory:
 
         Raises:
             StoreUnavailable: the database is away, and nobody at all is known yet.
+            DistrictUnbound: the person's district is not what was loaded.
         """
         if person not in self._people:
             try:
                 await self.refresh()
+                if self._refused and person not in self._people:
+                    self.require_bound(
+                        self._refused_people.get(person) or await self._store.district_of_person(person)
+                    )
             except StoreUnavailable:
                 if not self._people:
                     raise
                 _log.warning("directory_not_refreshed")
         return self._people.get(person)
 
+    def refused(self) -> dict[str, str]:
+        """Return what is wrong with the districts by which nobody has rights, and how that is put right."""
+        return dict(self._refused)
+
+    def require_bound(self, district: str | None) -> None:
+        """Say nothing, unless this is a district that stands and is not what was loaded.
+
+        Raises:
+            DistrictUnbound: see there.
+        """
+        if district in self._refused:
+            detail = f"该区(市)的资料无法确认,暂停服务,请联系管理员。{self._refused[district]}"
+            raise DistrictUnbound("district_unbound", detail)
+
     def district(self, code: str) -> District | None:
         """Return a district, or None."""
-        return self._districts.get(code)
+        good = self._good.get(code)
+        return good.district if good else None
 
     def districts(self) -> list[District]:
         """Return all."""
-        return list(self._districts.values())
+        return [each.district for each in self._good.values()]
 
     def item(self, district: str, code: str) -> Item | None:
         """Return an item of a district's catalogue, or None."""
         return self._items.get((district, code))
+
+
+def _vanished(code: str) -> StandingDistrict:
+    return StandingDistrict(code=code, document="", wrong=MISSING)
+
+
+def _parsed(document: str) -> District | None:
+    """Return the district of a document; None for what is none of this version's."""
+    try:
+        return District.model_validate_json(document)
+    except ValidationError:
+        return None

@@ -26,6 +26,7 @@ from domain.restart import require_extends
 from starter import findings
 from starter.executions import TemporalExecutions
 from starter.findings import Finding
+from starter.identity import Directory
 from starter.keys_in_use import keys_in_use, missed_by_worker, sample, unheld
 from starter.routing import routing
 from workflows import names
@@ -78,6 +79,7 @@ class Operations:
         """
         served = await routing(self._client, self._queue)
         found = [findings.idle(served)] if served.cause else []
+        found += await self._unbound(district) if case_id is None else []
         waiting = await self._store.stuck(_now() - _WAITED, district=district, limit=_MOST)
         known = [each for each in waiting if case_id in {None, each.case_id}]
         lacking = await self._lacking(district, case_id)
@@ -111,6 +113,13 @@ class Operations:
             if district in {None, each.district}
         ]
         return found + await self._lacking_keys(found, sample(open_))
+
+    async def _unbound(self, district: str | None) -> list[Finding]:
+        """Look whether the districts are what was last loaded."""
+        directory = Directory(self._store, tells=False)
+        await directory.refresh()
+        refused = directory.refused()
+        return [findings.unbound(code, refused[code]) for code in sorted(refused) if district in {None, code}]
 
     async def _lacking_keys(
         self, found: Sequence[Finding], case_ids: Sequence[CaseId], asked_about: CaseId | None = None

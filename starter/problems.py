@@ -15,6 +15,7 @@ from adapters.store import StoreUnavailable
 from domain import words
 from domain.errors import ArchiveConflict, DomainError, Forbidden, Invalid, LedgerConflict, Refused
 from starter.case_client import TemporalUnavailable
+from starter.identity import DistrictUnbound
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -24,6 +25,7 @@ _STATUSES: dict[type[DomainError], int] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     LedgerConflict: HTTPStatus.INTERNAL_SERVER_ERROR,
     ArchiveConflict: HTTPStatus.INTERNAL_SERVER_ERROR,
+    DistrictUnbound: HTTPStatus.SERVICE_UNAVAILABLE,  # they may, and asking again helps once it is loaded
 }
 TITLES = {
     400: "请求格式有误",

@@ -34,7 +34,7 @@ from starter.embedded import Child, Stack, StackOptions
 from starter.identity import Directory, issue
 from starter.relay import Relay
 from starter.stack import TemporalServer, free_port, temporal_binary
-from tests.conftest import BIN
+from tests.conftest import BIN, SEAL
 from tests.postgres import postgres_server
 from tests.sample import DISPATCHER, ECOLOGY, POLICE, TERMS, district, opening
 from tests.starter.conftest import CALL, SECRET, House, open_house, serve
@@ -129,7 +129,7 @@ async def test_with_the_database_down_acts_on_running_cases_work_and_the_ledger_
     real_server: WorkflowEnvironment,
 ) -> None:
     with postgres_server() as postgres, postgres.database() as url:
-        store = Store(url)
+        store = Store(url, SEAL)
         async with open_house(real_server, store) as house:
             case_id = await house.call()
             await house.dispatch(case_id, "ecology", "police")

@@ -137,7 +137,7 @@ async def test_a_load_that_somebody_wrote_into_the_journal_is_none(loaded: Store
 
 
 REPEATED = """INSERT INTO operations (id, operation, at, person, person_name, district, name, arguments, outcome, detail)
-    SELECT 99, {operation}, at, person, person_name, district, name, {arguments}, outcome, detail
+    SELECT 99, {operation}, (SELECT max(at) FROM operations), person, person_name, district, name, {arguments}, outcome, detail
     FROM operations WHERE id = 1"""
 
 
@@ -210,3 +210,14 @@ async def test_a_responsibility_list_that_was_loaded_alone_is_bound_as_well(load
     assert await found(loaded) == []
     await forge(loaded, "UPDATE catalogues SET document = '[]' WHERE version = '2027'")
     assert await found(loaded) == [("column_differs", "catalogues", "sample/2027", "document")]
+
+
+async def test_a_list_that_somebody_wrote_is_not_taken_up_by_the_next_load(loaded: Store) -> None:
+    copied = "INSERT INTO catalogues (district, version, document, loaded_at) SELECT district, 'forged', document, loaded_at FROM catalogues WHERE district = 'sample'"
+    await forge(loaded, copied)
+    await loaded.load_district(district(), NOW + timedelta(hours=2))
+    assert await found(loaded) == [("row_added", "catalogues", "sample/forged", "")]
+    await forge(loaded, copied.replace("'forged'", "'next'") + " AND version <> 'forged'")
+    await forge(loaded, "UPDATE catalogues SET document = '[]' WHERE version = 'next'")
+    await loaded.load_catalogue("sample", district().items, "next", NOW + timedelta(hours=3))
+    assert ("column_differs", "catalogues", "sample/next", "document") in await found(loaded)

@@ -290,7 +290,7 @@ async def test_somebody_who_left_the_districts_folder_is_told_nothing_more(store
     await store.load_district(whole.model_copy(update={"people": without}), NOW)
     await keep(store, Play().dispatch(ECOLOGY))
     assert await store.inbox("ecology-officer") == []
-    assert [each.code for each in await store.districts()] == ["sample"]
+    assert [each.code for each in await store.standing_districts()] == ["sample"]
 
 
 async def test_a_notice_leaves_once_and_a_failed_one_waits_for_its_time(store: Store) -> None:

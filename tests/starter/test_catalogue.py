@@ -16,7 +16,7 @@ from adapters.store import Store
 from bench.catalogue import many_items
 from bench.catalogue import run as measure
 from domain.case import OrganisationCode
-from domain.district import Item
+from domain.district import District, Item
 from domain.policy import LimitClass
 from starter.cli import app
 from tests.sample import district
@@ -198,8 +198,9 @@ def stored(url: str) -> tuple[str, int]:
 
     async def read() -> tuple[str, int]:
         store = Store(url)
-        found = (await store.districts())[0]
+        (standing,) = await store.standing_districts()
         await store.close()
+        found = District.model_validate_json(standing.document)
         return found.catalogue_version, len(found.items)
 
     return asyncio.run(read())

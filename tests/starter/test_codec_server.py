@@ -16,6 +16,7 @@ from adapters.store import Store
 from domain.case import Role
 from starter.codec_routes import COOKIE, digest_of, may_decode
 from starter.identity import issue
+from tests.conftest import SEAL
 from tests.payloads import bare, encrypted, fresh_key, key_id, payloads_of, raw
 from tests.sample import person
 from tests.starter.conftest import CALL, SECRET, House, open_house
@@ -209,7 +210,7 @@ async def test_when_no_entry_can_be_written_nothing_is_decrypted(real_server: Wo
     from tests.postgres import postgres_server
 
     with postgres_server() as postgres, postgres.database() as url:
-        store = Store(url)
+        store = Store(url, SEAL)
         async with open_house(await encrypted(real_server, KEY), store) as house:
             case_id = await house.call()
             payloads = await sealed(house, real_server, case_id)

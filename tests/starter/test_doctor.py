@@ -11,6 +11,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
+from adapters.sealing import Seal
 from adapters.settings import Settings
 from adapters.signing import SigningKey
 from adapters.store import Store
@@ -213,7 +214,7 @@ async def test_doctor_looks_at_signing_key_anchors_and_archive_and_at_what_stand
         "SHAODAO_AUDIT_KEY": str(tmp_path / "audit.key"),
     }.items():
         monkeypatch.setenv(name, value)
-    store = Store(url)
+    store = Store(url, Seal(SECRET))
     async with open_house(await encrypted(WorkflowEnvironment.from_client(client), KEY), store) as house:
         keeping = Keeping(house, tmp_path / "archive")
         await keeping.start()

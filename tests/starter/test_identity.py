@@ -2,14 +2,22 @@
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
+from sqlalchemy import insert, literal, select
+from structlog.testing import capture_logs
 
+from adapters.loads import StandingDistrict
+from adapters.sealing import Seal
 from adapters.store import Store, StoreUnavailable
-from starter.identity import Directory, TokenInvalid, issue, read
+from adapters.tables import DistrictRow
+from domain.errors import Refused
+from starter.identity import Directory, DistrictUnbound, TokenInvalid, issue, read
+from tests.adapters.test_loads import forge
+from tests.conftest import SEAL
 from tests.sample import district
 
 SECRET = "a-secret-for-tests-that-is-long-enough-0123"
@@ -20,11 +28,11 @@ class AwayStore(Store):
 
     away = False
 
-    async def districts(self) -> list[object]:  # type: ignore[override]
+    async def standing_districts(self) -> list[StandingDistrict]:
         """Return every district, or be away."""
         if self.away:
             raise StoreUnavailable
-        return list(await super().districts())
+        return await super().standing_districts()
 
 
 def signed(**changes: object) -> str:
@@ -69,7 +77,7 @@ def test_a_token_that_is_not_ours_or_not_whole_or_has_run_out_is_invalid(token: 
 
 
 async def test_people_stay_known_while_the_database_is_away(database_url: str) -> None:
-    store = AwayStore(database_url)
+    store = AwayStore(database_url, SEAL)
     await store.load_district(district(), datetime.now(UTC))
     directory = Directory(store)
     await directory.refresh()
@@ -81,7 +89,7 @@ async def test_people_stay_known_while_the_database_is_away(database_url: str) -
 
 
 async def test_with_nobody_known_yet_an_outage_is_no_reason_to_call_people_unknown(database_url: str) -> None:
-    store = AwayStore(database_url)
+    store = AwayStore(database_url, SEAL)
     store.away = True
     with pytest.raises(StoreUnavailable):
         await Directory(store).find_person("town-officer")
@@ -89,7 +97,7 @@ async def test_with_nobody_known_yet_an_outage_is_no_reason_to_call_people_unkno
 
 
 async def test_somebody_who_leaves_the_roster_is_unknown_from_then_on(database_url: str) -> None:
-    store = Store(database_url)
+    store = Store(database_url, SEAL)
     whole = district()
     await store.load_district(whole, datetime.now(UTC))
     directory = Directory(store)
@@ -99,3 +107,162 @@ async def test_somebody_who_leaves_the_roster_is_unknown_from_then_on(database_u
     await directory.refresh()
     assert await directory.find_person("town-officer") is None
     await store.close()
+
+
+# --- rights that somebody writes into the database -----------------------------------------------------------
+
+NOW = datetime(2026, 3, 4, 1, 0, tzinfo=UTC)
+PROMOTED = """UPDATE districts SET document = replace(document, '"role":"citizen"', '"role":"coordinator"')
+    WHERE code = 'sample'"""
+
+
+async def refusal(store: Store, person: str) -> str:
+    """Return why a process that has just been started lets nobody of this district in."""
+    with pytest.raises(DistrictUnbound) as refused:
+        await Directory(store).find_person(person)
+    assert refused.value.code == "district_unbound"
+    return refused.value.detail
+
+
+def roles(directory: Directory, person: str) -> list[str]:
+    """Return as what somebody may act."""
+    known = directory.person(person)
+    return [post.role.value for post in known.posts] if known else []
+
+
+@pytest.fixture
+async def two(store: Store) -> Store:
+    """A store with two districts, loaded."""
+    await store.load_district(district(), NOW)
+    await store.load_district(district("other", "o-"), NOW)
+    return store
+
+
+async def test_rights_that_somebody_writes_into_a_district_are_nobodys_and_those_of_before_stay(
+    two: Store,
+) -> None:
+    directory = Directory(two)
+    await directory.refresh()
+    with capture_logs() as logs:
+        await forge(two, PROMOTED)
+        await directory.refresh()
+        await directory.refresh()
+        await two.load_district(district(), NOW + timedelta(hours=1))
+        await directory.refresh()
+    told = [(each["event"], each.get("why"), each.get("last_known_stays")) for each in logs]
+    assert told == [("district_unbound", "changed", True), ("district_bound", None, None)]
+    assert roles(directory, "citizen") == ["citizen"]
+
+
+async def test_after_a_restart_the_people_of_a_changed_district_are_refused_and_those_of_others_are_not(
+    two: Store,
+) -> None:
+    await forge(two, PROMOTED)
+    assert "shaodao district load" in await refusal(two, "citizen")
+    assert "被改动" in await refusal(two, "town-officer")
+    directory = Directory(two)
+    assert await directory.find_person("o-town-officer") is not None
+    assert await directory.find_person("nobody") is None
+    assert (directory.district("sample"), directory.item("sample", "water-1")) == (None, None)
+    await two.load_district(district(), NOW + timedelta(hours=1))
+    assert await directory.find_person("citizen") is not None
+    assert roles(directory, "citizen") == ["citizen"]
+
+
+async def test_a_district_that_nobody_loaded_gives_no_rights(two: Store) -> None:
+    forged = district("strange", "s-").model_dump_json()
+    async with two._database.write() as connection:
+        terms = select(
+            literal("strange"), literal("x"), DistrictRow.terms_id, literal(forged), DistrictRow.loaded_at
+        )
+        columns = ["code", "name", "terms_id", "document", "loaded_at"]
+        await connection.execute(
+            insert(DistrictRow).from_select(columns, terms.where(DistrictRow.code == "sample"))
+        )
+    assert "没有有效的装载记录" in await refusal(two, "s-town-officer")
+    directory = Directory(two)
+    await directory.refresh()
+    assert [each.code for each in directory.districts()] == ["other", "sample"]
+
+
+@pytest.mark.parametrize("document", ["'{'", "'[]'", "''"])
+async def test_a_document_that_is_none_concerns_no_other_district_and_its_people_are_told_from_strangers(
+    two: Store, document: str
+) -> None:
+    await forge(two, "UPDATE districts SET document = X WHERE code = 'sample'".replace("X", document))
+    await refusal(two, "town-officer")
+    assert await Directory(two).find_person("o-town-officer") is not None
+
+
+async def test_a_district_that_is_deleted_stays_where_it_is_known_and_is_refused_after_a_restart(
+    two: Store,
+) -> None:
+    directory = Directory(two)
+    await directory.refresh()
+    await forge(two, "DELETE FROM districts WHERE code = 'sample'")
+    assert "被删除" in await refusal(two, "town-officer")
+    await forge(two, "DELETE FROM operations WHERE district = 'sample'")
+    await directory.refresh()
+    assert roles(directory, "town-officer")
+
+
+async def test_a_line_that_somebody_writes_takes_no_load_back_and_gives_no_right(two: Store) -> None:
+    now = district()
+    fewer = now.model_copy(update={"people": tuple(each for each in now.people if each.id != "dispatcher")})
+    await two.load_district(fewer, NOW + timedelta(hours=1))
+    async with two._database.write() as connection:
+        await connection.exec_driver_sql("CREATE TABLE copies (document TEXT)")
+        await connection.exec_driver_sql(
+            "INSERT INTO copies SELECT document FROM districts WHERE code = 'sample'"
+        )
+    copied = """INSERT INTO operations (id, operation, at, person, person_name, district, name, arguments, outcome, detail)
+        SELECT {id}, {operation}, {at}, person, person_name, district, name, arguments, outcome, detail
+        FROM operations WHERE id = {of}"""
+    later = (
+        "'2030-01-01 00:00:00.000000'" if two._database.is_sqlite else "timestamptz '2030-01-01 00:00:00Z'"
+    )
+    for line in (
+        {"id": 97, "operation": "operation", "at": "at", "of": 1},  # the old load once more
+        {"id": 98, "operation": "'another'", "at": later, "of": 1},  # the same, as the newest
+        {"id": 0, "operation": "operation", "at": "at", "of": 3},  # the newest, put before the old one
+    ):
+        await forge(two, copied.format(**line))
+    directory = Directory(two)
+    assert await directory.find_person("town-officer") is not None
+    assert await directory.find_person("dispatcher") is None
+    await two.load_district(now, NOW + timedelta(hours=2))
+    await forge(two, "UPDATE districts SET document = (SELECT document FROM copies) WHERE code = 'sample'")
+    await refusal(two, "town-officer")
+
+
+async def test_a_load_under_another_secret_is_refused_and_the_secret_is_named(database_url: str) -> None:
+    ours, strange = Store(database_url, SEAL), Store(database_url, Seal("the secret of another installation"))
+    await ours.load_district(district(), NOW)
+    directory = Directory(ours)
+    await directory.refresh()
+    await strange.load_district(district(), NOW + timedelta(hours=1))
+    assert "SHAODAO_SECRET" in await refusal(ours, "town-officer")
+    assert await Directory(strange).find_person("town-officer") is not None
+    assert await directory.find_person("town-officer") is not None
+    await directory.refresh()
+    assert roles(directory, "town-officer")
+    for store in (ours, strange):
+        await store.close()
+
+
+async def test_a_list_is_not_loaded_into_a_district_that_somebody_changed(two: Store) -> None:
+    await forge(two, PROMOTED)
+    with pytest.raises(Refused) as refused:
+        await two.load_catalogue("sample", district().items, "sample-2", NOW + timedelta(hours=1))
+    assert refused.value.code == "district_unbound"
+    await refusal(two, "citizen")
+
+
+async def test_the_newest_load_counts_though_the_clock_was_set_back(store: Store) -> None:
+    whole = district()
+    await store.load_district(whole, NOW)
+    fewer = whole.model_copy(update={"people": whole.people[1:]})
+    await store.load_district(fewer, NOW - timedelta(days=1))
+    directory = Directory(store)
+    await directory.refresh()
+    assert directory.district("sample") == fewer

@@ -9,7 +9,14 @@ from starter import problems
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "problem-codes.md"
-STATUSES = {"Refused": 409, "Forbidden": 403, "Invalid": 422, "LedgerConflict": 500, "ArchiveConflict": 500}
+STATUSES = {
+    "Refused": 409,
+    "Forbidden": 403,
+    "Invalid": 422,
+    "LedgerConflict": 500,
+    "ArchiveConflict": 500,
+    "DistrictUnbound": 503,
+}
 SOURCES = (
     *sorted((ROOT / "domain").glob("*.py")),
     *(ROOT / "adapters" / name for name in ("archive.py", "ledger.py", "queries.py", "witnesses.py")),

@@ -21,6 +21,7 @@ from starter.auditor import verify_cases
 from starter.case_client import CaseClient
 from starter.identity import Directory
 from starter.relay import Relay
+from tests.conftest import SEAL
 from tests.postgres import postgres_server
 from tests.starter.conftest import House, open_house, serve
 from tests.starter.test_api import problem
@@ -257,7 +258,7 @@ async def test_with_the_database_down_a_case_that_is_over_says_so_and_strangers_
     real_server: WorkflowEnvironment,
 ) -> None:
     with postgres_server() as postgres, postgres.database() as url:
-        store = Store(url)
+        store = Store(url, SEAL)
         async with open_house(real_server, store) as house:
             case_id = await house.call()
             await house.do("town-officer", case_id, "cancel", reason="误报")
