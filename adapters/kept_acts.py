@@ -1,6 +1,7 @@
 """Binds acts that wait for Temporal to the API or worker that kept them, by a code that the database cannot make."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +16,8 @@ from domain.verify import Check, Finding
 
 BEFORE_CODES = "act_before_codes"
 """Outcome that the migration gives to acts which waited when codes were introduced; stable, for programs."""
-
-
+DONE = "done"
+"""The outcome of an act that was carried out."""
 UNBOUND = "act_unbound"
 """Outcome of a kept act that no process of ours has kept as it stands; stable, for programs."""
 OTHER_KEY = "act_other_key"
@@ -63,11 +64,48 @@ def code_of(kept: KeptAct, seal: Seal) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CarriedOut:
+    """A kept act that is ours and is said to have been carried out."""
+
+    place: str
+    kept: KeptAct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptActs:
-    """What an auditor finds of the acts that were kept for a case."""
+    """What an auditor finds of the acts that were kept for a case.
+
+    Attributes:
+        carried_out: each must have left an entry under its update id.
+    """
 
     number: int = 0
     findings: tuple[Finding, ...] = ()
+    carried_out: tuple[CarriedOut, ...] = ()
+
+    def vanished(self, keys: Collection[str], *, proven: bool) -> list[Finding]:
+        """Return what is said to have been carried out and is not there.
+
+        Args:
+            keys: of every entry that history or ledger has.
+            proven: whether all of the history is known.
+        """
+        return [
+            Finding(
+                check=Check.ACTS,
+                code="act_vanished",
+                table="pending_acts",
+                row=each.place,
+                field="outcome",
+                detail=(
+                    f"{each.kept.person} 的操作 {each.kept.act} 已受理并标为已办理,"
+                    f"而{'执行历史和台账' if proven else '台账和所知的执行历史'}中都没有。"
+                ),
+                proven=proven,
+            )
+            for each in self.carried_out
+            if each.kept.update_id not in keys
+        ]
 
 
 def kept_act(row: SqlRow[Any]) -> KeptAct:
@@ -88,7 +126,21 @@ def judge_kept_acts(connection: Connection, case_id: str, seal: Seal | None) -> 
     query = select(PendingActRow.__table__).where(PendingActRow.case_id == case_id).order_by(PendingActRow.id)
     rows = list(read_rows(connection, query))
     findings = [found for row in rows if (found := _judged(row, seal)) is not None]
-    return KeptActs(number=len(rows), findings=tuple(findings))
+    done = (_carried_out(row, seal) for row in rows)
+    return KeptActs(
+        number=len(rows),
+        findings=tuple(findings),
+        carried_out=tuple(each for each in done if each is not None),
+    )
+
+
+def _carried_out(row: Row, seal: Seal | None) -> CarriedOut | None:
+    values = row.values
+    if values["outcome"] != DONE or any(name in row.unreadable for name in KeptAct.__slots__):
+        return None
+    kept = KeptAct(**{name: values[name] for name in KeptAct.__slots__})
+    is_ours = binding_of(kept, values["mac"], seal) is Binding.BOUND
+    return CarriedOut(place=f"编号{values['id']}", kept=kept) if is_ours else None
 
 
 def _judged(row: Row, seal: Seal | None) -> Finding | None:

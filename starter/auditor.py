@@ -1,6 +1,7 @@
 """Gathers what there is about a case, seals it into a bundle, and judges a case or a bundle."""
 
 import asyncio
+import contextlib
 import csv
 import hashlib
 import io
@@ -287,9 +288,20 @@ def judge_gathered(gathered: Gathered, replayed: Sequence[Replayed]) -> list[Ver
         source=_told_sources(gathered.runs),
     )
     if acts := evidence.kept_acts.number:
-        kept = evidence.kept_acts.findings
-        verdicts.append(Verdict(check=Check.ACTS, findings=kept, note=f"{acts} 项"))
+        kept = evidence.kept_acts
+        is_whole = bool(replayed) and not gathered.gap and not any(run.failure for run in replayed)
+        vanished = kept.vanished(_keys(evidence, replayed), proven=is_whole)
+        verdicts.append(Verdict(check=Check.ACTS, findings=(*kept.findings, *vanished), note=f"{acts} 项"))
     return verdicts
+
+
+def _keys(evidence: Evidence, replayed: Sequence[Replayed]) -> set[str]:
+    """Return under which keys anything was ever done, by the history or by the ledger."""
+    keys = {entry.key for run in replayed for entry in run.entries}
+    for row in evidence.rows:
+        with contextlib.suppress(ValidationError):
+            keys.add(Entry.model_validate_json(row.entry).key)
+    return keys
 
 
 def _stored_terms(evidence: Evidence) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import TypeAdapter
 
-from adapters.kept_acts import OTHER_KEY, UNBOUND
+from adapters.kept_acts import DONE, OTHER_KEY, UNBOUND
 from adapters.store import Store, StoreUnavailable
 from adapters.witnesses import LedgerWitnesses
 from domain.commands import COMMANDS, Act, AnyCommand
@@ -115,7 +115,7 @@ class Relay:
             _log.exception("act_not_repeated", case_id=pending.case_id, act=pending.act)
             await self._later(pending, error)
         else:
-            await self._store.settled(pending.id, "done", _now())
+            await self._store.settled(pending.id, DONE, _now())
             _log.info("act_repeated", case_id=pending.case_id, act=pending.act)
 
     async def _unbound(self, pending: PendingAct) -> None:
@@ -160,7 +160,7 @@ class Relay:
         if any(
             entry.key == pending.update_id for entry in entries
         ):  # it had arrived, in a run that has ended
-            await self._store.settled(pending.id, "done", _now())
+            await self._store.settled(pending.id, DONE, _now())
         elif not await self._store.is_started(pending.case_id):
             await self._store.act_failed(pending.id, "not started yet", _now() + timedelta(seconds=1))
         elif not fold(entries).is_over:  # its run is gone; reconciliation lets the case go on

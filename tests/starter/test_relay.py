@@ -154,6 +154,13 @@ async def row_of(house: House, update_id: str) -> Row[Any]:
         return (await connection.execute(query)).one()
 
 
+async def recorded(house: House, case_id: str) -> bool:
+    """Whether the ledger holds everything that the case has decided."""
+    handle = house.doors.cases.client.get_workflow_handle(f"case/{case_id}")
+    left: int = await handle.query("unrecorded")
+    return left == 0
+
+
 async def kinds(house: House, case_id: str) -> list[str]:
     """Return what the timeline has."""
     return [line.kind for line in await house.store.timeline(CaseId(case_id))]
@@ -199,6 +206,41 @@ async def test_an_act_that_somebody_wrote_into_the_database_is_never_carried_out
     assert [(each.code, each.table, each.field, each.proven) for each in wrong] == [
         ("act_unbound", "pending_acts", "mac", True)
     ] * 2
+
+
+async def test_an_act_that_waited_and_that_somebody_marked_as_carried_out_is_named(
+    either_house: House,
+) -> None:
+    house = either_house
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology", "police")
+    police = Sign(by=actor(house, "police-officer"), key="true", department=OrganisationCode("police"))
+    await defer(house, case_id, police)
+    house.doors.relay.kick()
+
+    async def settled() -> bool:
+        return (await row_of(house, "true")).settled_at is not None
+
+    await house.until(settled)
+
+    async def judged() -> list[tuple[str, str, str, bool]]:
+        await house.until(lambda: recorded(house, case_id))
+        ((_, verdicts),) = await verify_cases(house.store, house.doors.cases.client, [CaseId(case_id)])
+        wrong = [each for verdict in verdicts for each in verdict.findings]
+        return [(each.code, each.row, each.field, each.proven) for each in wrong]
+
+    assert await judged() == []
+    vanished = Sign(by=actor(house, "ecology-officer"), key="marked", department=OrganisationCode("ecology"))
+    kept = replace(
+        kept_act(await row_of(house, "true")),
+        command=vanished.model_dump_json(),
+        update_id="marked",
+        person="ecology-officer",
+    )
+    done: dict[str, Any] = {"settled_at": datetime.now(UTC), "outcome": "done", "mac": code_of(kept, SEAL)}
+    await insert_act(house, **asdict(kept), **done)
+    place = f"编号{(await row_of(house, 'marked')).id}"
+    assert await judged() == [("act_vanished", place, "outcome", True)]
 
 
 async def test_an_act_bound_by_another_secret_waits_for_that_secret_and_holds_up_no_other(
