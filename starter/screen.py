@@ -38,11 +38,11 @@ def aligned(rows: Iterable[tuple[str, str]], *, gap: int = 2) -> Text:
 def listed(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table | Text:
     """Return rows as a table in which only the last column is broken into lines, or as paragraphs where that is too wide.
 
-    In a paragraph stand all but the last two columns in the first line, and each of these below, by its own.
+    In a paragraph stand all but the last two columns in the first line, and each of these below, by itself.
     """
     widest = [max(map(_width, column)) for column in zip(columns, *rows, strict=True)]
     if sum(widest[:-1]) + _BORDER * len(columns) + 1 + min(widest[-1], _LEAST_FOR_WORDS) > width:
-        return Text("\n").join(_paragraph(row) for row in rows)
+        return Text("\n").join(_paragraph(columns, row) for row in rows)
     table = Table()
     for column in columns[:-1]:
         table.add_column(column, no_wrap=True)
@@ -56,11 +56,7 @@ def _width(cell: str) -> int:
     return max(map(cell_len, cell.split("\n")))
 
 
-def _paragraph(row: Sequence[str]) -> Text:
+def _paragraph(columns: Sequence[str], row: Sequence[str]) -> Text:
     *head, below, words = row
-    lines = [
-        Text("  ".join(head), style="bold"),
-        Text(f"  {words}"),
-        Text(f"  {below.replace(chr(10), ';')}"),
-    ]
-    return Text("\n").join(lines)
+    named = f"  {columns[-2]}:{below.replace(chr(10), ';')}"
+    return Text("\n").join((Text("  ".join(head), style="bold"), Text(f"  {words}"), Text(named)))
