@@ -167,6 +167,8 @@ def up(
             await stack.__aenter__()
         try:
             out.print(addresses(stack.url, stack.ui_url, data))
+            for told in stack.refused.values():
+                out.print(f"[yellow]暂停服务的区(市)[/] {told}")
             await stop.wait()
         finally:
             out.print("正在停止……")

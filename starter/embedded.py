@@ -25,6 +25,7 @@ from adapters.settings import Settings
 from adapters.signing import key_in
 from adapters.store import Store
 from domain.calendar import SHANGHAI
+from starter.identity import Directory
 from starter.local import leave_addresses, remove_addresses
 from starter.stack import (
     PRIVATE,
@@ -164,6 +165,7 @@ class Stack:
         self._temporal_keeper: asyncio.Task[None] | None = None
         self._lock = FolderLock(data)
         self._addresses_left = False
+        self.refused: dict[str, str] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -200,7 +202,7 @@ class Stack:
         return self.temporal.ui_url
 
     async def prepare(self) -> None:
-        """Migrate the store and load the districts that it does not know yet."""
+        """Migrate the store and load the districts that it does not know yet; keep in mind which are refused."""
         await asyncio.to_thread(upgrade, self.database_url)
         store = Store(self.database_url, Seal(self.secret))
         try:
@@ -208,6 +210,9 @@ class Stack:
             for folder in sorted(path.parent for path in self.options.districts.glob("*/policy.toml")):
                 if folder.name not in known and (folder / "organisations.csv").exists():
                     await store.load_district(read_district(folder), datetime.now(UTC))
+            directory = Directory(store, tells=False)
+            await directory.refresh()
+            self.refused = directory.refused()
         finally:
             await store.close()
 
