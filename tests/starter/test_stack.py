@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 from temporalio.client import Client
 
+from adapters.sealing import Seal
 from adapters.settings import Settings
+from adapters.store import Store
 from adapters.temporal import registered_search_attributes
 from starter.embedded import Stack, StackOptions
 from starter.stack import FolderLock, StackError, TemporalServer, free_port, is_free, temporal_binary
@@ -167,3 +170,19 @@ def test_a_version_is_named_by_what_replay_depends_on() -> None:
     assert named.version.to_canonical_string() == "shaodao.2026.11"
     assert build_id(on) == build_id(settings)
     assert re.fullmatch(r"\d+\.\d+\.\d+-[0-9a-f]{12}", build_id(on))
+
+
+async def test_who_starts_everything_is_told_of_a_district_that_is_not_what_was_loaded(
+    tmp_path: Path,
+) -> None:
+    stack = Stack(StackOptions(data=tmp_path / "stack", districts=ROOT / "districts"))
+    await stack.prepare()
+    assert stack.refused == {}
+    store = Store(stack.database_url, Seal(stack.secret))
+    async with store._database.write() as connection:
+        await connection.execute(
+            text("UPDATE districts SET document = replace(document, 'citizen', 'leader')")
+        )
+    await store.close()
+    await stack.prepare()
+    assert "shaodao district load" in stack.refused["yicheng"]
