@@ -166,7 +166,10 @@ async def test_rank_lists_are_shown_where_the_policy_says_so_and_never_of_fewer_
 ) -> None:
     for number in range(10):
         play = Play(
-            f"2026-03-04 1{number % 2}:00", terms=FULL_TERMS, case_id=f"c-{number}", caller=TOWN_APPROVER
+            f"2026-03-04 1{number % 2}:00",
+            terms=FULL_TERMS,
+            case_id=f"sample-20260304-ranked{number}",
+            caller=TOWN_APPROVER,
         )
         await keep(house.store, play.dispatch(ECOLOGY).sign().check_in().act().done().rate())
     unranked = await page(house, "coordinator", by="department")
