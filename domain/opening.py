@@ -1,6 +1,6 @@
 """How a case opens: the call, its release or admission, and how it may end before anybody has worked on it."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from domain import clocks
 from domain.case import Actor, CallDetails, CaseState, Direction, LinkKind, Role, Stage
@@ -64,26 +64,22 @@ def open_case(
     )
 
 
-CHECK_IN_WITHIN = timedelta(days=30)
-"""How far ahead a check-in may be asked for. Same day is the rule, and an asked-for moment moves the limits of check-in
-and handling with it: without a bound a call could be put to sleep for years, which is a suspension, and needs approval.
-"""
-
-
-def require_check_in_soon(call: CallDetails, at: datetime) -> None:
-    """Say nothing if the check-in is asked for within `CHECK_IN_WITHIN` of `at`, or not at all.
+def require_check_in_soon(call: CallDetails, at: datetime, terms: Terms) -> None:
+    """Say nothing if the check-in is asked for as soon after `at` as the policy says (`asked_within`), or not at all.
 
     Asked at the door only: calls that were taken before there was this bound stay as they were decided.
 
     Raises:
         Invalid: `check_in_too_late`.
     """
-    asked = call.requested_check_in_at
-    if asked is not None and asked > at + CHECK_IN_WITHIN:
+    asked, within = call.requested_check_in_at, terms.policy.limits.check_in.asked_within
+    if asked is None:
+        return
+    last = clocks.calendar_of(terms.calendar).due(at, within).at
+    if asked > last:
         raise Invalid(
             "check_in_too_late",
-            f"要求报到时间最迟为吹哨后 {CHECK_IN_WITHIN.days} 天({local(at + CHECK_IN_WITHIN)} 之前);"
-            "更晚的事项请到时再吹哨,或受理后申请挂账。",
+            f"要求报到时间最迟为吹哨后{within}({local(last)} 之前);更晚的事项请到时再吹哨,或受理后申请挂账。",
         )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from domain.calendar import Limit
+from domain.calendar import Limit, Unit
 
 
 class Urgency(StrEnum):
@@ -93,11 +93,15 @@ class CheckInLimit(_Part):
         cut_off: local time; dispatched up to and including it on a working day means the same day.
         next_day_by: local time on the next working day for what comes later, or on a day off.
         urgent: continuous limit for urgent calls.
+        asked_within: how long after the call the moment may lie that the township asks for. It moves the limits of
+            check-in and handling: without a bound a call could be put to sleep for years, which is a suspension,
+            and needs approval.
     """
 
     cut_off: time
     next_day_by: time
     urgent: Limit
+    asked_within: Limit = Limit(unit=Unit.CONTINUOUS, time=timedelta(days=30))
 
 
 class ExtensionLimit(_Part):

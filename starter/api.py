@@ -200,7 +200,7 @@ async def _details(
     if body.direction is Direction.UP and body.caller_office is not None:
         raise Invalid("caller_office_not_for_up", "只有部门向镇街交办(direction=down)时填写 caller_office。")
     details = CallDetails.model_validate(content)
-    require_check_in_soon(details, now)
+    require_check_in_soon(details, now, district.terms())
     rule = district.policy.recurrence
     if item is None or rule is None or details.direction is Direction.DOWN:
         return details

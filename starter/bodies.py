@@ -166,7 +166,10 @@ class CallBody(Body):
     urgency: Urgency = Urgency.ROUTINE
     location: LocationBody
     requested_check_in_at: Annotated[
-        Time | None, Field(description="要求报到时间:晚于现在,最迟为吹哨后 30 天;不填则按政策")
+        Time | None,
+        Field(
+            description="要求报到时间:晚于现在,最迟见政策的 limits.check_in.asked_within(默认吹哨后 30 天);不填则按政策"
+        ),
     ] = None
     departments: Annotated[list[Code], Field(max_length=20)] = []
     contact: ContactBody = ContactBody()

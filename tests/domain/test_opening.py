@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from domain.audit import GENESIS, canonical
+from domain.calendar import Limit
 from domain.case import Actor, CaseId, Direction, Location, Responsibility, Stage
 from domain.commands import (
     AnyCommand,
@@ -22,8 +24,9 @@ from domain.commands import (
     Transfer,
 )
 from domain.commands import CheckIn as CheckInCommand
+from domain.district import AdoptionScope, Terms
 from domain.errors import DomainError, Invalid, Refused
-from domain.events import Escalated
+from domain.events import Entry, Escalated, TermsAdopted
 from domain.lifecycle import allowed_acts
 from domain.opening import require_check_in_soon
 from domain.policy import ClockKind, Urgency
@@ -34,6 +37,7 @@ from tests.sample import (
     COORDINATOR,
     DISPATCHER,
     ECOLOGY,
+    FULL_POLICY,
     FULL_TERMS,
     GRID_WORKER,
     HEADS,
@@ -47,6 +51,7 @@ from tests.sample import (
     TOWN_OFFICER,
     Play,
     call_details,
+    limit,
     shanghai,
     shown,
 )
@@ -377,10 +382,42 @@ def test_a_wish_to_be_met_in_the_past_is_refused_before_anything_happens() -> No
 def test_a_check_in_may_be_asked_for_up_to_thirty_days_ahead_and_no_later() -> None:
     called_at = shanghai("2026-03-04 09:00")
     for asked in (None, shanghai("2026-03-04 10:00"), shanghai("2026-04-03 09:00")):
-        require_check_in_soon(call_details(requested_check_in_at=asked), called_at)
+        require_check_in_soon(call_details(requested_check_in_at=asked), called_at, FULL_TERMS)
+    late = call_details(requested_check_in_at=shanghai("2026-04-03 09:01"))
     with pytest.raises(Invalid, match="check_in_too_late") as refused:
-        require_check_in_soon(call_details(requested_check_in_at=shanghai("2026-04-03 09:01")), called_at)
-    assert "4月3日 09:00" in refused.value.detail
+        require_check_in_soon(late, called_at, FULL_TERMS)
+    assert "30天(4月3日 09:00 之前)" in refused.value.detail
+
+
+def test_how_far_ahead_a_check_in_may_be_asked_for_is_policy() -> None:
+    called_at, terms = shanghai("2026-03-04 09:00"), asked_within(limit(working_days=2))
+    require_check_in_soon(call_details(requested_check_in_at=shanghai("2026-03-06 17:30")), called_at, terms)
+    late = call_details(requested_check_in_at=shanghai("2026-03-06 17:31"))
+    with pytest.raises(Invalid, match="check_in_too_late") as refused:
+        require_check_in_soon(late, called_at, terms)
+    assert "2个工作日(3月6日 17:30 之前)" in refused.value.detail
+
+
+def test_terms_that_say_what_holds_without_them_are_hashed_as_those_that_say_nothing() -> None:
+    def hashed(terms: Terms) -> str:
+        event = TermsAdopted(scope=AdoptionScope.ALL, terms=terms, reason="x")
+        at = shanghai("2026-03-04 09:00")
+        return canonical(
+            Entry(case_id=CaseId("c"), sequence=1, at=at, by=None, event=event, previous=GENESIS)
+        )
+
+    assert "asked_within" in hashed(asked_within(limit(days=29)))
+    assert hashed(asked_within(limit(days=30))) == hashed(FULL_TERMS)
+
+
+def asked_within(longest: Limit) -> Terms:
+    """Terms whose township may ask to be met so much later, and no more."""
+    limits = FULL_POLICY.limits
+    changed = limits.model_copy(
+        update={"check_in": limits.check_in.model_copy(update={"asked_within": longest})}
+    )
+    policy = FULL_POLICY.model_copy(update={"limits": changed})
+    return FULL_TERMS.model_copy(update={"policy": policy})
 
 
 def test_the_coming_limit_is_never_one_that_is_passed() -> None:
