@@ -1,13 +1,14 @@
 """Refusals as the world reads them: RFC 9457 problem details, with a stable code and a Chinese sentence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from adapters.store import StoreUnavailable
@@ -123,7 +124,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return render(_of_content_type(request, error) or _of_validation(error))
+        return render(_of_content_type(request, error) or _of_validation(request, error))
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
@@ -208,13 +209,35 @@ def _of_content_type(request: Request, error: RequestValidationError) -> Problem
     return Problem(415, "unsupported_media_type", "请求体须为 JSON:请设置 Content-Type: application/json。")
 
 
-def _of_validation(error: RequestValidationError) -> Problem:
+def _of_validation(request: Request, error: RequestValidationError) -> Problem:
     found = error.errors()
     if any(each["type"] == "json_invalid" for each in found):
         return Problem(400, *_MALFORMED)
     errors = [_of_field(each) for each in found]
+    for each, one in zip(found, errors, strict=True):
+        if each["type"] == "extra_forbidden" and (right := _fields_beside(request, each["loc"])):
+            one["detail"] += f",可用的字段:{'、'.join(_named(name) for name in right)}"
     told = ";".join(f"{_named(each['field'])}:{each['detail']}" for each in errors[:5])
     return Problem(422, errors[0]["code"], f"请求内容有误。{told}", errors=errors)
+
+
+def _fields_beside(request: Request, place: Sequence[str | int]) -> list[str]:
+    """Return the fields that a body has in the place where one was sent that it has not; none for a query."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    if body is None or place[0] != "body":
+        return []
+    model = _model_in(body.field_info.annotation)
+    for part in place[1:-1]:
+        if model is not None and isinstance(part, str):
+            model = _model_in(model.model_fields[part].annotation)
+    return list(model.model_fields) if model is not None else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in an annotation: itself, or of what it is a list or an option."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _named(field: str) -> str:
@@ -238,6 +261,7 @@ _FIELDS = {
     "called_before": "吹哨时间早于",
     "called_from": "吹哨时间不早于",
     "caller_office": "交办部门",
+    "case_id": "案件编号",
     "category": "类别",
     "comment": "评语",
     "contact": "联系人",
@@ -265,6 +289,7 @@ _FIELDS = {
     "minutes": "分钟数",
     "name": "名称",
     "note": "备注",
+    "notice_id": "通知编号",
     "number": "督办单序号",
     "officers": "报到人员",
     "other": "另一案件",

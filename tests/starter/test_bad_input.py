@@ -359,6 +359,31 @@ async def test_a_value_of_another_type_is_refused_of_operators_as_of_everybody(
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "field", "right"),
+    [
+        ("/ops/resend", {"notice": 7}, "notice", "通知编号(notice_id)、案件编号(case_id)"),
+        ("/ops/reset", {"case_id": "x", "reason": "y", "from_leger": True}, "from_leger", "from_ledger"),
+        ("/cases", CALL | {"place": "x"}, "place", "位置(location)"),
+        ("/cases", CALL | {"location": {"address": "x", "lat": 1}}, "location.lat", "纬度(latitude)"),
+        ("/cases/x/extend", {"reason": "y", "add": {"weeks": 1}}, "add.weeks", "工作日数(working_days)"),
+        (
+            "/cases",
+            CALL | {"attachments": [{"name": "a", "sha256": "0" * 64, "size": 1, "hash": ""}]},
+            "attachments.0.hash",
+            "文件摘要(sha256)",
+        ),
+    ],
+)
+async def test_who_sends_a_field_that_there_is_not_is_told_which_there_are(
+    house: House, path: str, body: dict[str, Any], field: str, right: str
+) -> None:
+    response = await house.post("administrator", path, body)
+    assert problem(response, 422) == "unknown_field"
+    (told,) = response.json()["errors"]
+    assert (told["field"], right in told["detail"]) == (field, True), told
+
+
+@pytest.mark.parametrize(
     ("name", "value", "code", "told"),
     [
         ("stage", "dispached", "unknown_value", "dispatched("),
