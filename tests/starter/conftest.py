@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 
 from adapters.settings import Settings
 from adapters.store import Store
+from domain.case import CaseId
 from domain.district import District
 from starter.api import Doors, create_api
 from starter.case_client import CaseClient
@@ -121,6 +122,14 @@ class House:
         """Return how many events the workflow's history has."""
         handle = self.doors.cases.client.get_workflow_handle(f"case/{case_id}")
         return len((await handle.fetch_history()).events)
+
+    async def until_started(self, *case_ids: str) -> None:
+        """Wait until Temporal has them: a call is answered before its workflow is started."""
+
+        async def started() -> bool:
+            return all([await self.store.is_started(CaseId(each)) for each in case_ids])
+
+        await self.until(started)
 
     async def until(self, what: Any, *, within: float = 30) -> Any:
         """Ask again and again until the answer is true; return it."""

@@ -523,6 +523,7 @@ async def test_a_history_that_breaks_the_replay_of_all_costs_its_own_case_alone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaking, sound = await house.call(), await house.call()
+    await house.until_started(breaking, sound)  # else there is no history that could break anything
 
     async def breaks(runs: Sequence[RunHistory], *, by_sdk: bool = False) -> list[Replayed]:
         if any(breaking in run.history.workflow_id for run in runs):

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from adapters.codec import is_encrypted
 from adapters.store import Store
-from domain.case import CaseId, Role
+from domain.case import Role
 from starter.codec_routes import COOKIE, digest_of, may_decode
 from starter.identity import issue
 from tests.payloads import bare, encrypted, fresh_key, key_id, payloads_of, raw
@@ -44,11 +44,7 @@ async def ui_house(real_server: WorkflowEnvironment, sqlite_store: Store) -> Asy
 
 async def sealed(house: House, server: WorkflowEnvironment, case_id: str) -> list[Payload]:
     """Return what Temporal keeps of a case, once it is there."""
-
-    async def started() -> bool:
-        return await house.store.is_started(CaseId(case_id))
-
-    await house.until(started)
+    await house.until_started(case_id)
     history = await (await bare(server)).get_workflow_handle(f"case/{case_id}").fetch_history()
     return [payload for event in history.events for payload in payloads_of(event) if is_encrypted(payload)]
 

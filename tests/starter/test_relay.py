@@ -64,11 +64,7 @@ async def test_an_act_that_cannot_get_through_holds_up_no_other_case(hasty: Hous
     house, cases = hasty, hasty.doors.cases
     queue, cases._task_queue = cases._task_queue, "where-nobody-works"
     stuck = await house.call()
-
-    async def started() -> bool:
-        return await house.store.is_started(CaseId(stuck))
-
-    await house.until(started)
+    await house.until_started(stuck)
     cases._task_queue = queue
     free = await house.call()
     for case_id in (stuck, free):
