@@ -32,7 +32,7 @@ from starter.key_commands import key_app
 from starter.local import DEFAULT_DATA, is_missing
 from starter.local import open_store as _store
 from starter.local import use_data as _use_data
-from starter.screen import aligned, console
+from starter.screen import aligned, console, listed
 
 app = typer.Typer(
     help="哨到:镇街吹哨、部门报到。",
@@ -470,15 +470,12 @@ def case_list(
         "limit": limit,
         "sort": "-called_at",
     }
-    table = Table()
-    table.add_column("案件编号", no_wrap=True)
-    for column in ("阶段", "镇街", "标题", "下一时限"):
-        table.add_column(column, overflow="fold")
-    for row in _request(url, "GET", "/cases", query=query)["items"]:
-        table.add_row(
-            row["case_id"], row["stage_label"], row["township_name"], Text(row["title"]), _limits(row)
-        )
-    out.print(table)
+    columns = ("案件编号", "阶段", "镇街", "下一时限", "标题")
+    rows = [
+        (row["case_id"], row["stage_label"], row["township_name"], _limits(row), row["title"])
+        for row in _request(url, "GET", "/cases", query=query)["items"]
+    ]
+    out.print(listed(columns, rows, out.width))
 
 
 def _limits(row: dict[str, Any]) -> str:

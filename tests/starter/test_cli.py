@@ -136,6 +136,7 @@ LINE = {
     "title": "小造纸厂屡次停产又屡次复产,夜间偷排废水,群众反映强烈,要求彻底查处[一]",
     "next_due_at": "2026-11-25T09:00:00.123456+08:00",
 }
+LATE = LINE | {"next_due_at": None, "overdue_since": "2026-11-24T17:30:00+08:00", "stage_label": "联合执法"}
 COMMAND = f"shaodao ops reset {CASE} --from-ledger --despite-anchor --reason 原因"
 STUCK = {
     "kind": "ledger_rewritten",
@@ -165,7 +166,7 @@ RUN = {
 @pytest.mark.parametrize(
     ("command", "items", "whole"),
     [
-        (("case", "list"), [LINE], [CASE, "峨山镇"]),
+        (("case", "list"), [LINE, LATE], [CASE, "峨山镇", "11月25日 09:00", "超时,自 11月24日 17:30"]),
         (("ops", "stuck"), [STUCK], [COMMAND, CASE]),
         (("archive", "runs"), [RUN], [LOCATION, CASE, "0" * 64]),
     ],
