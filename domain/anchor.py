@@ -295,12 +295,19 @@ def _found(code: str, table: str, row: str, column: str, detail: str, *, proven:
 
 
 def read_anchors(stored: Sequence[StoredAnchor], *, table: str = "anchors") -> AnchorChain:
-    """Read a district's anchors in order and check that they are one whole chain with the roots they name."""
+    """Read a district's anchors in order and check that they are one whole chain with the roots they name.
+
+    A copy of an anchor is named as one, and is no part of the chain: what does not fit because of it is not named again.
+    """
     chain = AnchorChain()
     tree = GrowingTree()
     previous = GENESIS
+    copies = _copies(stored)
     for number, each in enumerate(stored, start=1):
         row = each.row
+        if number in copies:
+            chain.findings.append(_found("anchor_differs", table, row, *copies[number]))
+            continue
         chain.findings += [
             _found("unreadable", table, row, column, f"此值无法读取:“{stands[:_SHOWN]}”。")
             for column, stands in each.unreadable.items()
@@ -312,23 +319,62 @@ def read_anchors(stored: Sequence[StoredAnchor], *, table: str = "anchors") -> A
             previous = each.hash
             continue
         tree.put({head.case_id: head.leaf() for head in anchor.changed})
-        chain.findings += _anchor(anchor, each, number, previous, tree, table, row)
+        chain.findings += _anchor(anchor, each, _places(number, copies), previous, tree, table, row)
         chain.anchors.append(anchor)
         previous = each.hash
     return chain
 
 
+def _copies(stored: Sequence[StoredAnchor]) -> dict[int, tuple[str, str]]:
+    """Return the rows, counted from 1, that are whole anchors from elsewhere: the column that shows it, and in Chinese
+    of which anchor it is a copy.
+    """
+    whole: list[tuple[int, StoredAnchor, _Said]] = []
+    for place, each in enumerate(stored, start=1):
+        try:
+            said = _Said.model_validate_json(each.document)
+        except ValueError:
+            continue
+        if each.hash == digest(each.document):
+            whole.append((place, each, said))
+    at_home = {
+        each.hash for _, each, said in whole if (said.district, said.number) == (each.district, each.number)
+    }
+    copies, seen = dict[int, tuple[str, str]](), set[str]()
+    for place, each, said in whole:
+        if said.district != each.district:
+            copies[place] = "district", f"与区(市)“{said.district}”第{said.number}号锚定相同:被复制到此。"
+        elif (said.number != each.number and each.hash in at_home) or each.hash in seen:
+            copies[place] = "number", f"与第{said.number}号锚定相同:同一锚定被复制。"
+        else:
+            seen.add(each.hash)
+    return copies
+
+
+class _Said(Value):
+    """Whose anchor a document is."""
+
+    district: str
+    number: int
+
+
+def _places(place: int, copies: Container[int]) -> range:
+    """Return the numbers that an anchor in this place may have: one that was made after a copy counted that, too."""
+    before = sum(each in copies for each in range(1, place))
+    return range(place - before, place + 1)
+
+
 def _anchor(
     anchor: Anchor,
     stored: StoredAnchor,
-    number: int,
+    places: range,
     previous: str,
     tree: GrowingTree,
     table: str,
     row: str,
 ) -> Iterator[Finding]:
     checks = {
-        "number": anchor.number == stored.number == number,
+        "number": anchor.number == stored.number and anchor.number in places,
         "district": anchor.district == stored.district,
         "day": anchor.day == stored.day,
         "key_id": anchor.key_id == stored.key_id,

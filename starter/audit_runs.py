@@ -401,7 +401,7 @@ async def judge_anchors(
     findings += anchoring.compare_with_ledger(anchors, ledger)
     journals = await store.journal_hashes(district, (head for each in anchors for head in each.journals))
     findings += anchoring.compare_with_journals(anchors, journals)
-    if not anchors:
+    if not stored and not files:
         findings.append(
             Finding(
                 check=Check.ANCHORS,

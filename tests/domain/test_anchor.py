@@ -246,3 +246,33 @@ def test_a_journal_that_is_not_what_was_anchored_is_named_once_with_the_links_in
     assert finding.detail.endswith("第9条已被删除。第8条仍在,但它们的锚定随之失去对照,是否原样无法证明。")
     (finding,) = anchor.compare_with_journals(made, {Journal.INTAKE: intake})
     assert (finding.code, finding.row) == ("journal_cut", "operations 第1至2条")
+
+
+@pytest.mark.parametrize(
+    ("copy", "column"),
+    [
+        ({"number": 4}, "number"),
+        ({"number": 9}, "number"),
+        ({}, "number"),
+        ({"district": "other"}, "district"),
+    ],
+)
+def test_a_copied_anchor_is_named_once_and_neither_is_what_stands_beside_it(
+    copy: dict[str, object], column: str
+) -> None:
+    made = [stored(each) for each in days(*THREE)]
+    copied = replace(made[1], **copy)  # type: ignore[arg-type]
+    rows = [copied] if copy.get("district") else sorted([*made, copied], key=lambda each: each.number)
+    (found,) = anchor.read_anchors(rows).findings
+    assert (found.code, found.row, found.field) == ("anchor_differs", copied.row, column)
+    assert "复制" in found.detail
+    assert len(anchor.read_anchors(rows).anchors) == len(rows) - 1
+
+
+def test_anchors_that_were_made_after_a_copy_are_not_blamed_for_it() -> None:
+    first, second, _ = days(*THREE)
+    copied = replace(stored(second), number=3)
+    after = following([first, second, second], [head("c", 1)], day=5)
+    assert after.number == 4
+    rows = [stored(first), stored(second), copied, stored(after)]
+    assert [each.row for each in anchor.read_anchors(rows).findings] == [copied.row]

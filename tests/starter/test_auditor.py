@@ -485,6 +485,7 @@ async def test_an_anchor_under_a_district_that_is_not_loaded_is_judged_all_the_s
     assert await verify_anchors(None, None, KEY.public) == 1
     said = capsys.readouterr().out.partition("区(市) tengzhou")[2]
     assert "✗ [anchor_differs] anchors,第1号" in said
+    assert said.count("[") == 1
 
 
 async def test_an_error_that_nobody_thought_of_ends_the_judgement_of_one_district_alone(
