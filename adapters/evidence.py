@@ -176,10 +176,10 @@ class EvidenceStore:
         async with self._database.read() as connection:
             return await connection.run_sync(_register, case_id)
 
-    async def registered(self) -> list[Registered]:
-        """Return every row that says that the archive holds something."""
+    async def registered(self, case_id: CaseId | None = None) -> list[Registered]:
+        """Return every row that says that the archive holds something, of one case or of all."""
         async with self._database.read() as connection:
-            return await connection.run_sync(lambda sync: list(_registered(sync)))
+            return await connection.run_sync(lambda sync: list(_registered(sync, case_id)))
 
     async def orphans(self) -> list[Orphan]:
         """Return the rows of read models of which the ledger has nothing: of the timeline no such entry, of others no case."""
@@ -349,8 +349,11 @@ def _register(connection: Connection, case_id: CaseId) -> Register:
     return Register(manifests=tuple(manifests), runs=tuple(runs), unreadable=tuple(unreadable))
 
 
-def _registered(connection: Connection) -> Iterator[Registered]:
+def _registered(connection: Connection, of: CaseId | None) -> Iterator[Registered]:
     versions = select(ArchivedRow.case_id, ArchivedRow.entries, ArchivedRow.head, ArchivedRow.document)
+    runs = select(ArchivedRunRow.case_id, ArchivedRunRow.run_id, ArchivedRunRow.document)
+    if of is not None:
+        versions, runs = versions.where(ArchivedRow.case_id == of), runs.where(ArchivedRunRow.case_id == of)
     for row in read_rows(connection, versions.order_by(ArchivedRow.case_id, ArchivedRow.entries)):
         case_id, entries, head = (row.values[name] for name in ("case_id", "entries", "head"))
         place, wrong = f"{case_id}/{entries}", list[Finding]()
@@ -365,7 +368,6 @@ def _registered(connection: Connection) -> Iterator[Registered]:
             right_name=right,
             unreadable=tuple(wrong),
         )
-    runs = select(ArchivedRunRow.case_id, ArchivedRunRow.run_id, ArchivedRunRow.document)
     for row in read_rows(connection, runs.order_by(ArchivedRunRow.case_id, ArchivedRunRow.run_id)):
         place, wrong = str(row.values["run_id"]), list[Finding]()
         wrong += _unreadable("archived_runs", place, row, Check.CASES)

@@ -39,6 +39,7 @@ class Check(StrEnum):
     OPERATIONS = "operations"
     DECODINGS = "decodings"
     CASES = "cases"
+    REGISTER = "register"
     ACTS = "acts"
     DIRECTORY = "directory"
 
@@ -63,6 +64,7 @@ CHECKS = {
     Check.OPERATIONS: "运维日志链完整",
     Check.DECODINGS: "解密记录链完整",
     Check.CASES: "没有整案缺失",
+    Check.REGISTER: "归档登记与归档一致",
     Check.DIRECTORY: "区(市)资料与装载时一致",
     Check.ACTS: "暂存待补办的操作未被伪造",
 }

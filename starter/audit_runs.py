@@ -44,6 +44,7 @@ from domain.verify import (
 from starter.auditor import bundle_of, gather, judge_attachments, judge_bundle, verify_cases
 from starter.journal_audit import judge_journals
 from starter.local import use_data
+from starter.register_audit import judge_register
 from starter.roll_call import call_roll
 
 _CHUNK = 40
@@ -135,7 +136,9 @@ def verify_wanted(
         _say("没有符合条件的案件。")
         return 2
     statuses = []
-    for case_id, verdicts in verify_many(case_ids, jobs=jobs, attachments=attachments, by_sdk=by_sdk):
+    register = not wanted.by_query  # else the roll looks at it
+    judged = verify_many(case_ids, jobs=jobs, attachments=attachments, by_sdk=by_sdk, register=register)
+    for case_id, verdicts in judged:
         _say(f"案件 {case_id}")
         statuses.append(_print(verdicts))
     if len(case_ids) > 1:
@@ -169,24 +172,31 @@ async def _looked_up(wanted: Wanted, anchor_files: Path | None) -> tuple[list[Ca
 
 
 def verify_many(
-    case_ids: Sequence[CaseId], *, jobs: int, attachments: Path | None = None, by_sdk: bool = False
+    case_ids: Sequence[CaseId],
+    *,
+    jobs: int,
+    attachments: Path | None = None,
+    by_sdk: bool = False,
+    register: bool = False,
 ) -> Iterable[tuple[CaseId, list[Verdict]]]:
     """Judge many cases, in several processes: replaying is bound to one core each.
 
     Args:
         by_sdk: replay every history by the SDK, three times as slowly, whether anything is found or not.
+        register: look at what is registered of each case as archived, too.
     """
     size = min(_CHUNK, -(-len(case_ids) // jobs)) or 1
     chunks = [case_ids[start : start + size] for start in range(0, len(case_ids), size)]
     if jobs == 1 or len(case_ids) < _WORTH_A_PROCESS:
         for chunk in chunks:
-            yield from _verify_chunk(chunk, attachments, by_sdk)
+            yield from _verify_chunk(chunk, attachments, by_sdk, register)
         return
     # Not a fork of this process: it would share the client's threads. One that has only read our code is forked.
     served = multiprocessing.get_context("forkserver")
     served.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=served, initializer=_settle) as pool:
-        for judged in pool.map(_verify_chunk, chunks, repeat(attachments), repeat(by_sdk)):
+        settings = map(repeat, (attachments, by_sdk, register))
+        for judged in pool.map(_verify_chunk, chunks, *settings):
             yield from judged
 
 
@@ -197,16 +207,21 @@ def _settle() -> None:
 
 
 def _verify_chunk(
-    case_ids: Sequence[CaseId], attachments: Path | None, by_sdk: bool
+    case_ids: Sequence[CaseId], attachments: Path | None, by_sdk: bool, register: bool
 ) -> list[tuple[CaseId, list[Verdict]]]:
-    return uvloop.run(_verify_some(case_ids, attachments, by_sdk=by_sdk))
+    return uvloop.run(_verify_some(case_ids, attachments, by_sdk=by_sdk, register=register))
 
 
 async def _verify_some(
-    case_ids: Sequence[CaseId], attachments: Path | None, *, by_sdk: bool
+    case_ids: Sequence[CaseId], attachments: Path | None, *, by_sdk: bool, register: bool
 ) -> list[tuple[CaseId, list[Verdict]]]:
     async with _open() as (store, client):
-        judged = await verify_cases(store, client, case_ids, _archive(), by_sdk=by_sdk)
+        archive = _archive()
+        judged = await verify_cases(store, client, case_ids, archive, by_sdk=by_sdk)
+        if register:
+            for case_id, verdicts in judged:
+                if (registered := await judge_register(store, archive, case_id)) is not None:
+                    verdicts.append(registered)
         if attachments is not None:
             for case_id, verdicts in judged:
                 evidence = await store.evidence(case_id)

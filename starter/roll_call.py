@@ -79,7 +79,7 @@ async def call_roll(
         kept = {name.split("/")[1] for name in stored_names} | {row.case_id for row in registered}
         witnesses.say("归档", dict.fromkeys(kept, "归档"))
         if archive is not None:
-            unarchived += _not_there([row for row in registered if scope.covers(row.case_id)], stored_names)
+            unarchived += not_there([row for row in registered if scope.covers(row.case_id)], stored_names)
     except OSError as error:
         witnesses.not_asked("归档", str(error))
     await _ask_anchors(store, anchor_files, witnesses)
@@ -109,7 +109,7 @@ async def call_roll(
     )
 
 
-def _not_there(registered: Sequence[Registered], there: Collection[str]) -> list[Finding]:
+def not_there(registered: Sequence[Registered], there: Collection[str]) -> list[Finding]:
     """Name the rows of which the archive does not have the file, or which name the file of another."""
     findings = []
     for row in registered:

@@ -15,7 +15,15 @@ SOURCES = (
     ),
     *(
         ROOT / "starter" / f"{name}.py"
-        for name in ("audit_runs", "auditor", "journal_audit", "roll_call", "rehearsal", "replay")
+        for name in (
+            "audit_runs",
+            "auditor",
+            "journal_audit",
+            "register_audit",
+            "roll_call",
+            "rehearsal",
+            "replay",
+        )
     ),
     ROOT / "activities" / "archive.py",
     ROOT / "activities" / "reconcile.py",

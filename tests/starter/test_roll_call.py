@@ -1,5 +1,6 @@
 """Calling the roll: whole cases that were deleted, and rows that nothing stands behind."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,9 +18,11 @@ from domain.calendar import SHANGHAI
 from domain.case import CaseId
 from domain.roll import Scope
 from domain.verify import Check, Verdict, status_of
+from starter.audit_runs import Wanted, verify_wanted
 from starter.auditor import verify_cases
 from starter.roll_call import RollCall, call_roll
 from starter.stack import free_port
+from tests.conftest import SECRET
 from tests.sample import district
 from tests.starter.conftest import open_house
 from tests.starter.keeping import Keeping
@@ -226,6 +229,41 @@ async def test_a_case_that_is_registered_as_archived_and_is_not_is_named(roll: R
         ("archive_damaged", "archived", running, True),
         ("archive_damaged", "archived_runs", "run", True),
     }
+
+
+async def test_the_verification_of_one_case_looks_at_what_is_registered_of_it_as_archived(
+    roll: Roll, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running, closed = await roll.call(), await roll.closed()
+    await roll.keeping.run_archive()
+    url = roll.store._database.engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("SHAODAO_DATABASE_URL", url)
+    monkeypatch.setenv("SHAODAO_SECRET", SECRET)
+    monkeypatch.setenv("SHAODAO_PAYLOAD_ENCRYPTION", "off")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", roll.keeping.client.service_client.config.target_host)
+
+    async def said(case_id: CaseId, archive: str | None) -> tuple[int, str]:
+        with monkeypatch.context() as changed:
+            if archive is not None:
+                changed.setenv("SHAODAO_ARCHIVE", archive)
+            status = await asyncio.to_thread(verify_wanted, Wanted(cases=(case_id,)), None, 1)
+        return status, capsys.readouterr().out
+
+    status, told = await said(closed, roll.keeping.url)
+    assert (status, "✓ 归档登记与归档一致(2 行)" in told) == (0, True), told
+    status, told = await said(closed, None)
+    assert (status, "? [not_compared] archived:未设置归档" in told) == (2, True), told
+    status, told = await said(running, None)
+    assert (status, "归档登记" in told) == (0, False), told
+
+    await tamper(roll.store, await copied_row(roll.store, "archived", closed, running))
+    status, told = await said(running, roll.keeping.url)
+    assert (status, f"✗ [archive_damaged] archived,{running}/" in told) == (1, True), told
+    status, told = await said(running, None)
+    assert (status, "? [not_compared]" in told) == (2, True), told
+    await tamper(roll.store, f"UPDATE archived SET digest = '{'0' * 64}' WHERE case_id = '{closed}'")  # noqa: S608
+    status, told = await said(closed, roll.keeping.url)
+    assert (status, f"✗ [archive_damaged] archived,cases/{closed}/" in told) == (1, True), told
 
 
 async def test_a_file_that_is_registered_and_gone_from_the_archive_is_named_although_temporal_has_the_run(
