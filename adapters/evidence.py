@@ -171,6 +171,16 @@ class EvidenceStore:
                     found |= set(rows.scalars())
         return found
 
+    async def of_no_case(self, shown: str) -> list[Finding]:
+        """Return the rows of ledger and intake of which the case id is no text, by the text that shows it.
+
+        Looks at every row: to be asked only of an id of which nothing else is held. Only SQLite takes such values.
+        """
+        if not self._database.is_sqlite:
+            return []
+        async with self._database.read() as connection:
+            return await connection.run_sync(lambda sync: list(_of_no_case(sync, shown)))
+
     async def register(self, case_id: CaseId) -> Register:
         """Return what is registered of the case as archived."""
         async with self._database.read() as connection:
@@ -228,6 +238,16 @@ def _orphans_of(table: type[ReadModelRow]) -> Select[Any]:
         has_entry.append(LedgerRow.sequence == TimelineRow.sequence)
     keys = list(table.__table__.primary_key)
     return select(*keys).where(~exists().where(*has_entry)).order_by(*keys).limit(_MOST_ORPHANS)
+
+
+def _of_no_case(connection: Connection, shown: str) -> Iterator[Finding]:
+    rows = select(LedgerRow.case_id, LedgerRow.sequence).order_by(LedgerRow.sequence)
+    for row in read_rows(connection, rows):
+        if "case_id" in row.unreadable and row.values["case_id"] == shown:
+            yield _unreadable_value("ledger", f"第{row.values['sequence']}条", "case_id", row, Check.CHAIN)
+    for row in read_rows(connection, select(IntakeRow.case_id)):
+        if row.unreadable and row.values["case_id"] == shown:
+            yield _unreadable_value("intake", shown, "case_id", row, Check.CHAIN)
 
 
 def _keys(connection: Connection, query: Select[Any]) -> list[tuple[object, ...]]:

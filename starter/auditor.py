@@ -221,7 +221,10 @@ async def verify_cases(
         }
         judged |= await _judge_all(suspects, by_sdk=True)
     return [
-        (case_id, _not_gathered(each) if isinstance(each, Exception) else judged[case_id])
+        (
+            case_id,
+            await _not_gathered(store, case_id, each) if isinstance(each, Exception) else judged[case_id],
+        )
         for case_id, each in zip(case_ids, gathered, strict=True)
     ]
 
@@ -258,12 +261,12 @@ def _given_up(gathered: Gathered, error: Exception) -> list[Verdict]:
     return [Verdict(check=Check.CHAIN, findings=(*gathered.evidence.unreadable, _not_checked(error)))]
 
 
-def _not_gathered(error: Exception) -> list[Verdict]:
-    if isinstance(error, CaseUnknown):
-        finding = _unknown(Check.CHAIN, error.code, "ledger", error.detail)
-    else:
-        finding = _not_checked(error)
-    return [Verdict(check=Check.CHAIN, findings=(finding,))]
+async def _not_gathered(store: Store, case_id: CaseId, error: Exception) -> list[Verdict]:
+    if not isinstance(error, CaseUnknown):
+        findings = [_not_checked(error)]
+    elif not (findings := await store.of_no_case(case_id)):
+        findings = [_unknown(Check.CHAIN, error.code, "ledger", error.detail)]
+    return [Verdict(check=Check.CHAIN, findings=tuple(findings))]
 
 
 def _not_checked(error: Exception) -> Finding:

@@ -1084,6 +1084,22 @@ async def test_a_case_that_nobody_knows_is_said_to_be_so(house: House) -> None:
     assert status_of(judged) == 2
 
 
+@pytest.mark.parametrize("wrong", ["CAST(x'e4bdff' AS TEXT)", "x'e4bdff'"], ids=["no UTF-8", "no text"])
+async def test_a_row_whose_case_id_cannot_be_read_is_named_in_its_place(house: House, wrong: str) -> None:
+    case_id = await house.call()
+    await house.dispatch(case_id, "ecology")
+    await tamper(
+        house.store,
+        f"UPDATE ledger SET case_id = {wrong} WHERE case_id = '{case_id}' AND sequence = 2",  # noqa: S608 - a test's own names
+    )
+    listed = await house.store.cases_called(district=None, called_from=None, called_before=None)
+    (strange,) = set(listed) - {case_id}
+    judged = await verdicts(house, strange)
+    assert found(judged) == {("unreadable", "ledger", "第2条", "case_id")}
+    assert status_of(judged) == 1
+    assert ("missing_in_ledger", "ledger", "第2条", "") in found(await verdicts(house, case_id))
+
+
 async def test_a_history_without_a_ledger_accuses_the_ledger(closed: tuple[House, str]) -> None:
     house, case_id = closed
     await tamper(house.store, *gone(case_id))
