@@ -477,13 +477,13 @@ def _write_notices(database: Database, connection: Connection, notices: Sequence
             reason=f"entry-{entry.sequence}",
             sequence=entry.sequence,
             receiver=person,
-            title=notice.title,
+            title=title,
             text=notice.text,
             at=entry.at,
             leaves_at=leaving,
         )
         for state, entry, notice, leaving in notices
-        for person in _receivers(posts[state.call.district], notice)
+        for person, title in _receivers(posts[state.call.district], notice).items()
         if entry.by is None or person != entry.by.id
     ]
     if rows:
@@ -530,10 +530,16 @@ def _posts(connection: Connection, districts: set[str]) -> dict[str, list[Any]]:
     return found
 
 
-def _receivers(posts: Sequence[Any], notice: Notice) -> list[str]:
-    """Return everybody whom the notice means, once."""
-    meant = {post.id for post in posts if any(_is_meant(post, address) for address in notice.to)}
-    return sorted(meant | ({post.id for post in posts} & notice.persons))
+def _receivers(posts: Sequence[Any], notice: Notice) -> dict[str, str]:
+    """Return everybody whom the notice means, once, with its title for them: the first office they are of says it."""
+    meant: dict[str, str] = {}
+    for address in notice.to:
+        for post in posts:
+            if _is_meant(post, address):
+                meant.setdefault(post.id, address.title or notice.title)
+    for person in {post.id for post in posts} & notice.persons:
+        meant.setdefault(person, notice.title)
+    return dict(sorted(meant.items()))
 
 
 def _is_meant(post: Any, address: Address) -> bool:

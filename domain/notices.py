@@ -52,6 +52,7 @@ class Address:
         only_on_duty: only those on duty.
         stationed_in: for resident officers, their township.
         only_squad: only those of the township's squad.
+        title: what the notice is called for them; empty for its own title.
     """
 
     roles: frozenset[Role]
@@ -59,6 +60,7 @@ class Address:
     only_on_duty: bool = False
     stationed_in: str | None = None
     only_squad: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,9 +194,9 @@ _SUPERVISORS = Address(roles=frozenset({Role.SUPERVISOR}), organisation=None)
 
 
 def _squad(state: CaseState) -> Address:
-    """1 of 1+X+Y: the township's own squad comes to every case (seed)."""
+    """1 of 1+X+Y: the township's own squad comes to every case (seed); it is departments that sign (domain.md §2)."""
     roles = frozenset({Role.TOWNSHIP_OFFICER, Role.TOWNSHIP_APPROVER})
-    return Address(roles=roles, organisation=state.call.township, only_squad=True)
+    return Address(roles=roles, organisation=state.call.township, only_squad=True, title="新派单,待部门签收")
 
 
 def _callers(state: CaseState) -> tuple[Address, ...]:

@@ -168,8 +168,9 @@ TOLD: list[tuple[str, Callable[[], Play], set[str]]] = [
     (
         "新派单待签收",
         lambda: called().dispatch(ECOLOGY, POLICE),
-        {"ecology-officer", "police-resident", SQUAD},
+        {"ecology-officer", "police-resident"},
     ),
+    ("新派单,待部门签收", lambda: called().dispatch(ECOLOGY, POLICE), {SQUAD}),
     ("部门提出异议", objected, {"dispatcher"}),
     ("异议待裁定", lambda: objected().later(hours=2), COORDINATORS),
     (
