@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 import pytest
@@ -17,14 +18,18 @@ from playwright.async_api import Browser, Error, Page, async_playwright
 from temporalio.client import Client
 
 from adapters.migrate import head
+from starter.auditor import timeline_page
 from starter.demo import Player, stories
 from starter.embedded import Stack, StackOptions
 from starter.identity import issue
 from starter.stack import free_port
 from tests.conftest import BIN
+from tests.sample import TERMS, TOWN_OFFICER, Play
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+A4_WIDTH = 687
+"""Between the margins of the page, in pixels of 1/96 inch."""
 PICTURES = os.environ.get("SHAODAO_PICTURES")
 """A folder to keep the pictures in; the README's are made so."""
 
@@ -248,6 +253,36 @@ async def picture(page: Page, name: str) -> None:
     """Keep a picture where one is wanted."""
     if PICTURES:
         await page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (A4_WIDTH, "print")])
+async def test_names_times_and_hashes_of_a_bundles_timeline_stand_in_one_line(
+    browser: Browser, width: int, media: Literal["screen", "print"]
+) -> None:
+    play = Play(title="小造纸厂夜间偷排废水," * 6).dispatch().sign()
+    named = TOWN_OFFICER.model_copy(update={"name": "欧阳示例"})
+    entries = [each.model_copy(update={"by": named}) for each in play.entries]
+    page = await browser.new_page(viewport={"width": width, "height": 900})
+    await page.emulate_media(media=media)
+    await page.set_content(timeline_page(play.state, entries, TERMS))
+    lines: dict[str, list[float]] = await page.evaluate(LINES)
+    assert {name: set(tops) for name, tops in lines.items()} == {name: {1} for name in COLUMNS}
+
+
+COLUMNS = ("序号", "时间(北京时间)", "办理人", "哈希(前16位)")
+LINES = """() => {
+  const table = document.querySelectorAll('table')[1], count = {};
+  [...table.tHead.rows[0].cells].forEach((head, place) => {
+    if (head.innerText === '事项') return;
+    count[head.innerText] = [...table.rows].map(row => {
+      const range = document.createRange();
+      range.selectNodeContents(row.cells[place].querySelector('code') ?? row.cells[place]);
+      return new Set([...range.getClientRects()].filter(each => each.width).map(each => each.bottom)).size;
+    });
+  });
+  return count;
+}"""
+"""Of each column of the table of what happened, how many lines each of its cells has."""
 
 
 async def test_our_pages_work_in_a_browser_and_load_nothing_from_elsewhere(
