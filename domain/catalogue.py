@@ -15,7 +15,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from itertools import chain
 
@@ -127,6 +127,11 @@ _PARTS_AT_MOST = 0.38
 _WEIGHTS = {_NAME: 1.0, _KEYWORDS: 0.8}
 _LEAST_SHARE = 0.3
 """Of the pairs of a phrase: below it a text only happens to share letters with it."""
+_SHORT = range(3, 5)
+"""Letters of a phrase of which one slip leaves too few pairs; a longer one is found by those that are left, and two
+letters with a slip are anything."""
+_SLIPPED = 0.5
+"""What a short phrase with a slip counts for in a text: as much as half of its pairs."""
 _WORTH_SHOWING = 0.2
 """Of the likeliest suggestion's weight."""
 _HALF_SURE = 6.0
@@ -157,9 +162,12 @@ class Index:
         self._phrases = tuple(owners)
         self._owners = tuple(map(tuple, owners.values()))
         self._grams: defaultdict[str, list[int]] = defaultdict(list)
+        self._shortened: defaultdict[str, list[int]] = defaultdict(list)
         for phrase_number, phrase in enumerate(self._phrases):
             for gram in {*phrase, *_pairs(phrase)}:
                 self._grams[gram].append(phrase_number)
+            for each in _shortened(phrase) if len(phrase) in _SHORT else ():
+                self._shortened[each].append(phrase_number)
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -206,17 +214,18 @@ class Index:
         """Return the items that a free text (title and description) is likely to be about, the likeliest first.
 
         What is much less likely than the likeliest is left out. A text that shares nothing with the list, as a
-        short one with a slip may, is searched for instead.
+        short one with a slip may, is searched for instead; a letter alone says nothing.
         """
-        words = words_of(text)
-        weights = self._parts(words)
+        words = [word for word in words_of(text) if len(word) > 1]
+        slipped = self._slipped(words)
+        weights = self._parts(words, slipped)
         if not weights:
-            return self.search(text, limit)
+            return self.search(" ".join(words), limit)
         least = max(weights.values()) * _WORTH_SHOWING
         scored = {number: _squashed(weight) for number, weight in weights.items() if weight >= least}
-        pairs = _pairs_of(words)
+        pairs, near = _pairs_of(words), {self._phrases[number] for number in slipped}
         return [
-            self._hit(number, scored[number], _parts_in(self._items[number], pairs))
+            self._hit(number, scored[number], _parts_in(self._items[number], pairs, near))
             for number in _best(scored, limit)
         ]
 
@@ -267,16 +276,32 @@ class Index:
             if number >= len(letters) - 1 and slip.search(self._phrases[phrase])
         ]
 
-    def _parts(self, words: Iterable[str]) -> _Scores:
+    def _slipped(self, words: Iterable[str]) -> set[int]:
+        """Return the short phrases that stand in the words, be it with one slip."""
+        return {
+            number
+            for word in words
+            for length in range(_SHORT.start, _SHORT.stop + 1)  # a superfluous letter makes it longer
+            for place in range(len(word) - length + 1)
+            for each in _shortened(word[place : place + length])
+            for number in self._shortened.get(each, ())
+        }
+
+    def _parts(self, words: Iterable[str], slipped: Iterable[int] = ()) -> _Scores:
         """Return how much of each item's name and keywords stands in the words.
 
         A phrase weighs more the longer it is and the fewer items have it; half of it weighs a quarter.
+
+        Args:
+            slipped: phrases that stand there with a slip.
         """
         shared = Counter(chain.from_iterable(self._grams.get(pair, ()) for pair in _pairs_of(words)))
+        shares = {number: pairs / len(set(_pairs(self._phrases[number]))) for number, pairs in shared.items()}
+        for number in slipped:
+            shares[number] = max(shares.get(number, 0.0), _SLIPPED)
         weights: defaultdict[int, float] = defaultdict(float)
-        for number, pairs in shared.items():
+        for number, share in shares.items():
             phrase, owners = self._phrases[number], self._owners[number]
-            share = pairs / len(set(_pairs(phrase)))
             if share >= _LEAST_SHARE:
                 rarity = math.log(1 + len(self._items) / len(owners))
                 weight = share * share * math.sqrt(len(phrase)) * rarity
@@ -313,16 +338,23 @@ def _elsewhere_in(item: Item, word: str) -> Match:
     return Match(column=column, text=told[0], how=How.EXACT)
 
 
-def _parts_in(item: Item, pairs: set[str]) -> list[Match]:
-    """Return the three names or keywords of which the most stands among the pairs."""
+def _parts_in(item: Item, pairs: set[str], near: Collection[str] = ()) -> list[Match]:
+    """Return the three names or keywords of which the most stands among the pairs, or that are among the near ones."""
+
+    def shared(phrase: str) -> float:
+        own = set(_pairs(phrase))
+        return len(own & pairs) / len(own) if own else 0.0
 
     def weight(phrase: tuple[str, str, str]) -> float:
-        own = set(_pairs(phrase[2]))
-        share = len(own & pairs) / len(own) if own else 0.0
+        share = max(shared(phrase[2]), _SLIPPED if phrase[2] in near else 0.0)
         return share * share * math.sqrt(len(phrase[2])) if share >= _LEAST_SHARE else 0.0
 
     found = heapq.nlargest(3, _phrases_of(item), key=weight)
-    return [_match(each, How.PART) for each in found if weight(each)]
+    return [
+        _match(each, How.PART if shared(each[2]) >= _LEAST_SHARE else How.NEAR)
+        for each in found
+        if weight(each)
+    ]
 
 
 # --- letters -----------------------------------------------------------------------------------------------
@@ -354,6 +386,11 @@ def _pairs(text: str) -> list[str]:
 
 def _pairs_of(words: Iterable[str]) -> set[str]:
     return {pair for word in words for pair in _pairs(word)}
+
+
+def _shortened(text: str) -> set[str]:
+    """Return the text and what is left of it without one letter: texts that are one slip apart share one of these."""
+    return {text, *(text[:place] + text[place + 1 :] for place in range(len(text)))}
 
 
 def _may_have_a_slip(word: str) -> bool:

@@ -166,6 +166,31 @@ def test_a_keyword_that_few_items_have_says_more() -> None:
     assert codes(index.suggest("有人投诉饭店卖野味"))[0] == "rare"
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("楼上装修把承种墙给拆了,担心塌", "doorway"),  # one wrong
+        ("楼上装修把称重墙给拆了,担心塌", "doorway"),  # the first wrong
+        ("楼上装修把承重的墙给拆了", "doorway"),  # one superfluous
+        ("村西头有个小纸造厂,臭气熏天", "polluters"),  # two swapped
+        ("老屋的墙休开裂了,没人管", "houses"),
+    ],
+)
+def test_a_slip_inside_a_sentence_is_forgiven(text: str, code: str) -> None:
+    assert codes(INDEX.suggest(text))[:1] == [code]
+
+
+def test_where_one_wrong_letter_leaves_no_pair_it_is_said_to_be_near() -> None:
+    (hit,) = INDEX.suggest("楼上装修把承种墙给拆了,担心塌")
+    assert [(each.text, each.how) for each in hit.matched] == [("承重墙", How.NEAR)]
+
+
+@pytest.mark.parametrize("text", ["墙", "墙。", "墙 烟", "a"])
+def test_letters_alone_suggest_nothing_though_they_are_searched_for(text: str) -> None:
+    assert INDEX.suggest(text) == []
+    assert codes(INDEX.search("墙")) == ["doorway", "houses"]
+
+
 def test_suggestions_for_one_word_with_a_slip_are_searched_for() -> None:
     assert codes(INDEX.suggest("散某污")) == ["polluters"]
     assert INDEX.suggest("今天天气很好") == []
