@@ -9,8 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import text
+from temporalio.testing import WorkflowEnvironment
 
 from adapters.queries import CaseQuery
+from adapters.store import Store
 from domain.access import Sight
 from domain.case import CaseId
 from domain.commands import Act
@@ -18,7 +20,7 @@ from starter.api import PUBLIC
 from starter.identity import issue
 from starter.views import case_view
 from tests.sample import DISPATCHER, POLICY, district, limit
-from tests.starter.conftest import CALL, SECRET, House
+from tests.starter.conftest import CALL, SECRET, House, open_house
 
 
 def problem(response: httpx2.Response, status: int) -> str:
@@ -221,23 +223,24 @@ async def test_a_bad_call_is_refused_with_its_own_code_and_nothing_is_kept(
     assert (await house.post("town-officer", "/cases", CALL, key="k")).status_code == 201
 
 
-async def test_a_district_says_itself_how_far_ahead_a_check_in_may_be_asked_for(house: House) -> None:
+async def test_a_district_says_itself_how_far_ahead_a_check_in_may_be_asked_for(
+    real_server: WorkflowEnvironment, sqlite_store: Store
+) -> None:
     limits = POLICY.limits
     check_in = limits.check_in.model_copy(update={"asked_within": limit(hours=2)})
     changed = limits.model_copy(update={"check_in": check_in})
-    policy = POLICY.model_copy(update={"version": "near", "limits": changed})
-    await house.store.load_district(district(policy=policy), datetime.now(UTC))
-    await house.doors.directory.refresh()
+    near = POLICY.model_copy(update={"version": "near", "limits": changed})
 
     def asking(hours: int) -> dict[str, Any]:
         return CALL | {"requested_check_in_at": (datetime.now(UTC) + timedelta(hours=hours)).isoformat()}
 
-    response = await house.post("town-officer", "/cases", asking(3))
-    assert problem(response, 422) == "check_in_too_late"
-    assert "吹哨后2小时" in response.json()["detail"]
-    assert (await house.post("town-officer", "/cases", asking(1))).status_code == 201
-    told = (await house.get("town-officer", "/policy")).json()["policy"]["limits"]["check_in"]
-    assert told["asked_within"]["time"] == "PT2H"
+    async with open_house(real_server, sqlite_store, district=district(policy=near)) as house:
+        response = await house.post("town-officer", "/cases", asking(3))
+        assert problem(response, 422) == "check_in_too_late"
+        assert "吹哨后2小时" in response.json()["detail"]
+        assert (await house.post("town-officer", "/cases", asking(1))).status_code == 201
+        told = (await house.get("town-officer", "/policy")).json()["policy"]["limits"]["check_in"]
+        assert told["asked_within"]["time"] == "PT2H"
 
 
 async def test_bodies_that_are_no_json_or_no_object_are_refused(house: House) -> None:
