@@ -373,7 +373,7 @@ ONLY_ARCHIVE = {"archive-once": SCHEDULES["archive"]}
 
 async def stuck_of(keeping: Keeping, case_id: str | None = None) -> list[tuple[str, str]]:
     """Return kind and case of what operators are told, without what Temporal says of cases that are not this house's:
-    other tests share the server and the district, never the database. And without notices, which may be on their way.
+    other tests share the server and the district, never the database.
     """
     query = {"case_id": case_id} if case_id else {}
     answer = await keeping.house.get("administrator", "/ops/stuck", **query)
@@ -382,8 +382,7 @@ async def stuck_of(keeping: Keeping, case_id: str | None = None) -> list[tuple[s
     return [
         each
         for each in told
-        if each[0] != "notice"
-        and (each[0] != "workflow_task" or await store.district_of(CaseId(each[1])) is not None)
+        if each[0] != "workflow_task" or await store.district_of(CaseId(each[1])) is not None
     ]
 
 
