@@ -65,7 +65,7 @@ def code_of(kept: KeptAct, seal: Seal) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedOut:
-    """A kept act that is ours and is said to have been carried out."""
+    """A kept act that is settled, and was not refused."""
 
     place: str
     kept: KeptAct
@@ -135,11 +135,16 @@ def judge_kept_acts(connection: Connection, case_id: str, seal: Seal | None) -> 
 
 
 def _carried_out(row: Row, seal: Seal | None) -> CarriedOut | None:
+    """Return the act, unless it waits or was refused; one without a code is from before there were any, or was robbed."""
     values = row.values
-    if values["outcome"] != DONE or any(name in row.unreadable for name in KeptAct.__slots__):
+    outcome = str(values["outcome"])
+    not_carried_out = outcome in {UNBOUND, BEFORE_CODES} or outcome.startswith("refused: ")
+    if values["settled_at"] is None or not_carried_out:
+        return None
+    if any(name in row.unreadable for name in KeptAct.__slots__):
         return None
     kept = KeptAct(**{name: values[name] for name in KeptAct.__slots__})
-    is_ours = binding_of(kept, values["mac"], seal) is Binding.BOUND
+    is_ours = values["mac"] is None or binding_of(kept, values["mac"], seal) is Binding.BOUND
     return CarriedOut(place=f"编号{values['id']}", kept=kept) if is_ours else None
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, insert, select, update
 from temporalio.testing import WorkflowEnvironment
 
 from adapters.kept_acts import code_of, kept_act
@@ -241,6 +241,11 @@ async def test_an_act_that_waited_and_that_somebody_marked_as_carried_out_is_nam
     await insert_act(house, **asdict(kept), **done)
     place = f"编号{(await row_of(house, 'marked')).id}"
     assert await judged() == [("act_vanished", place, "outcome", True)]
+    for hidden in ({"mac": None}, {"outcome": "x"}):
+        async with house.store._database.write() as connection:
+            marked = update(PendingActRow).where(PendingActRow.update_id == "marked")
+            await connection.execute(marked.values(hidden))
+        assert await judged() == [("act_vanished", place, "outcome", True)]
 
 
 async def test_an_act_bound_by_another_secret_waits_for_that_secret_and_holds_up_no_other(
