@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,16 +10,19 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from sqlalchemy import insert, literal, select
 from structlog.testing import capture_logs
+from temporalio.testing import WorkflowEnvironment
 
 from adapters.loads import StandingDistrict
 from adapters.sealing import Seal
 from adapters.store import Store, StoreUnavailable
 from adapters.tables import DistrictRow
 from domain.errors import Refused
+from starter.doctor import _districts
 from starter.identity import Directory, DistrictUnbound, TokenInvalid, issue, read
 from tests.adapters.test_loads import forge
 from tests.conftest import SEAL
 from tests.sample import district
+from tests.starter.conftest import open_house, serve
 
 SECRET = "a-secret-for-tests-that-is-long-enough-0123"
 
@@ -266,3 +270,24 @@ async def test_the_newest_load_counts_though_the_clock_was_set_back(store: Store
     directory = Directory(store)
     await directory.refresh()
     assert directory.district("sample") == fewer
+
+
+async def test_a_door_says_why_it_lets_nobody_in_and_operators_are_told_what_to_do(
+    real_server: WorkflowEnvironment, store: Store
+) -> None:
+    async with open_house(real_server, store) as house:
+        await forge(store, PROMOTED)
+        known = (await house.get("administrator", "/ops/stuck")).json()["items"]
+        (told,) = [each for each in known if each["kind"] == "district_unbound"]
+        assert "sample" in told["cause"]
+        assert "shaodao district load" in told["advice"]
+        line = await _districts(store)
+        assert (line.ok, "sample:资料在最近一次装载之后被改动" in line.detail) == (False, True)
+        doors = replace(house.doors, directory=Directory(store))
+        async with serve(doors) as url:
+            answer = await house.client.get(f"{url}/api/v1/me", headers=house.headers("citizen"))
+            assert (answer.status_code, answer.json()["code"]) == (503, "district_unbound")
+            await store.load_district(district(), datetime.now(UTC))
+            answer = await house.client.get(f"{url}/api/v1/me", headers=house.headers("citizen"))
+            assert [each["role"] for each in answer.json()["posts"]] == ["citizen"]
+        assert (await _districts(store)).ok
