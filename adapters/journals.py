@@ -7,7 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, Text, bindparam, cast, exists, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    RowMapping,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    exists,
+    func,
+    insert,
+    select,
+)
 
 from adapters.database import Database
 from adapters.raw import read_rows, texts
@@ -15,7 +27,7 @@ from adapters.tables import DecodingRow, IntakeRow, JournalRow, LedgerRow, Opera
 from domain.journal import Journal, JournalCheck, JournalHead, Link, content_digest, link
 
 _AT_ONCE = 500
-_NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[0-9]{1,18}")
 """What a database can take for a row's number: another key, in a link that somebody wrote, has no row."""
 
 
@@ -62,9 +74,22 @@ SOURCES: Mapping[Journal, _Source] = {
 def append_row(database: Database, connection: Connection, journal: Journal, row: Mapping[str, Any]) -> Link:
     """Insert a row into a journal's table, with its link, within a transaction that the caller holds."""
     _lock(database, connection, journal, row["district"])
+    if database.is_sqlite:
+        row = {**row, "id": _free_number(connection, journal)}
     inserted = connection.execute(insert(SOURCES[journal].table).values(**row)).inserted_primary_key
     assert inserted is not None  # noqa: S101 - one row was inserted
     return _append(connection, journal, row, key=str(inserted[0]))
+
+
+def _free_number(connection: Connection, journal: Journal) -> int:
+    """Return a row's number that no row has, and no link: SQLite would give that of a newest row once more that was deleted."""
+    number = SOURCES[journal].table.__table__.c.id
+    free: int = connection.execute(select(func.coalesce(func.max(number), 0) + 1)).scalar_one()
+    keys = select(JournalRow.key).where(JournalRow.journal == journal.value)
+    if connection.execute(keys.where(JournalRow.key == str(free))).first() is None:
+        return free
+    highest = select(func.max(cast(JournalRow.key, BigInteger))).where(JournalRow.journal == journal.value)
+    return int(connection.execute(highest).scalar_one()) + 1
 
 
 def append_link(
@@ -202,7 +227,7 @@ def _digests(
 ) -> dict[str, str]:
     """Return the digests of the rows that stand; a second one under a key has no link."""
     columns, key = source.table.__table__.c, source.table.__table__.c[source.key]
-    wanted = keys if source.key == "case_id" else [int(each) for each in keys if _NUMBER.fullmatch(each)]
+    wanted = keys if source.key == "case_id" else [int(each) for each in keys if NUMBER.fullmatch(each)]
     query = select(key, *(columns[name] for name in (source.at, *source.bound))).where(key.in_(wanted))
     found: dict[str, str] = {}
     for row in read_rows(connection, query):

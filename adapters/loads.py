@@ -17,16 +17,17 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, func, null, select, text, union_all
 
 from adapters.database import Database
-from adapters.journals import append_row
+from adapters.journals import NUMBER, append_row
 from adapters.raw import Row, read_rows, texts
 from adapters.sealing import Binding, Seal
-from adapters.tables import LOADS, CatalogueRow, DistrictRow, OperationRow, PersonRow, PostRow
+from adapters.tables import LOADS, CatalogueRow, DistrictRow, JournalRow, OperationRow, PersonRow, PostRow
 from domain.district import District, Item
 from domain.journal import Journal
 from domain.verify import Check, Finding
 
 NAME = "load_district"
 """Of these lines in the operators' journal."""
+_AT_ONCE = 500
 _PURPOSE = "loaded districts"
 _PERSON = ("name", "phone", "on_duty", "active")
 _POST = ("person", "role", "organisation", "township", "city", "squad")
@@ -34,13 +35,14 @@ ITEMS: TypeAdapter[tuple[Item, ...]] = TypeAdapter(tuple[Item, ...])
 """A responsibility list as `catalogues` holds it."""
 
 CHANGED, NEVER_LOADED, OTHER_KEY, MISSING = "changed", "never_loaded", "other_key", "missing"
-UNREADABLE = "unreadable"
+UNREADABLE, TAKEN_BACK = "unreadable", "taken_back"
 WHY = {
     CHANGED: "资料在最近一次装载之后被改动",
     NEVER_LOADED: "没有有效的装载记录",
     OTHER_KEY: "最近一次装载由另一密钥(SHAODAO_SECRET)认证",
     MISSING: "已装载的资料被删除",
     UNREADABLE: "资料由另一版本的程序装载,无法读取",
+    TAKEN_BACK: "更晚的装载记录缺失,资料可能被换回此前的内容",
 }
 """What is wrong with a district's row, for people."""
 
@@ -93,11 +95,13 @@ class StandingDistrict:
     Attributes:
         document: empty where the row is gone.
         wrong: why nobody may have rights by it, one of `WHY`; empty where it is what was loaded last.
+        loaded_at: when it was loaded, as its newest load says; None where something is wrong.
     """
 
     code: str
     document: str
     wrong: str = ""
+    loaded_at: datetime | None = None
 
     @property
     def told(self) -> str:
@@ -159,26 +163,50 @@ def _standing(connection: Connection, seal: Seal | None) -> list[StandingDistric
     if any(_read(lines[0], code, seal)[1] is Binding.UNBOUND for code, lines in written.items()):
         documents, written = _read_standing(connection, None)
     return [
-        StandingDistrict(
-            code=code,
-            document=documents.get(code, ""),
-            wrong=_wrong(code, documents.get(code), written.get(code, ()), seal),
-        )
+        _judged(connection, code, documents.get(code), written.get(code, ()), seal)
         for code in sorted({*documents, *written})
     ]
 
 
-def _wrong(code: str, document: str | None, lines: Sequence[Row], seal: Seal | None) -> str:
-    """Say what is wrong with a row, by its loads, the newest first."""
+def _judged(
+    connection: Connection, code: str, document: str | None, lines: Sequence[Row], seal: Seal | None
+) -> StandingDistrict:
+    """Hold a row against its loads, the newest first."""
+    wrong, loaded_at = NEVER_LOADED, None
     for line in lines:
         load, binding = _read(line, code, seal)
         if binding is Binding.OTHER_KEY:
-            return OTHER_KEY
+            wrong = OTHER_KEY
+            break
         if load is not None and binding is Binding.BOUND:
             if document is None:
-                return MISSING
-            return "" if _digest(document) == load.document else CHANGED
-    return NEVER_LOADED
+                wrong = MISSING
+            elif _digest(document) != load.document:
+                wrong = CHANGED
+            elif _misses_later_lines(connection, code, line.values["id"]):
+                wrong = TAKEN_BACK
+            else:
+                wrong, loaded_at = "", load.at
+            break
+    return StandingDistrict(code=code, document=document or "", wrong=wrong, loaded_at=loaded_at)
+
+
+def _misses_later_lines(connection: Connection, district: str, newest: object) -> bool:
+    """Whether the journal's chain has links after that of the newest load, or instead of it, of which the line is gone.
+
+    What was in such a line nobody knows: it may have been a later load, which took rights away.
+    """
+    links = (JournalRow.journal == Journal.OPERATIONS.value, JournalRow.district == district)
+    place = select(JournalRow.sequence).where(*links, JournalRow.key == str(newest)).scalar_subquery()
+    later = select(JournalRow.key).where(*links, JournalRow.sequence > func.coalesce(place, 0))
+    keys = texts(connection, later)
+    stands = select(OperationRow.id).where(OperationRow.district == district)
+    for first in range(0, len(keys), _AT_ONCE):
+        some = set(keys[first : first + _AT_ONCE])
+        numbers = [int(key) for key in some if NUMBER.fullmatch(key)]
+        if some != set(map(str, connection.execute(stands.where(OperationRow.id.in_(numbers))).scalars())):
+            return True
+    return False
 
 
 def _read_standing(connection: Connection, most: int | None) -> tuple[dict[str, str], dict[str, list[Row]]]:
@@ -195,6 +223,7 @@ def _read_standing(connection: Connection, most: int | None) -> tuple[dict[str, 
             OperationRow.arguments,
             OperationRow.operation,
             OperationRow.at,
+            OperationRow.id,
             number.label("number"),
         )
         .where(text(LOADS))
@@ -203,7 +232,7 @@ def _read_standing(connection: Connection, most: int | None) -> tuple[dict[str, 
     loads = select(numbered)
     if most is not None:
         loads = loads.where(numbered.c.number <= most)
-    rows = select(DistrictRow.code, DistrictRow.document, null(), null(), null())
+    rows = select(DistrictRow.code, DistrictRow.document, null(), null(), null(), null())
     both = union_all(loads, rows).subquery()
     documents: dict[str, str] = {}
     written: dict[str, list[Row]] = defaultdict(list)
@@ -238,7 +267,7 @@ def _known_catalogues(loads: Sequence[_Load]) -> dict[str, str]:
 
 def is_bound(connection: Connection, district: str, document: str, seal: Seal) -> bool:
     """Whether a document is what its district was last loaded as."""
-    return not _wrong(district, document, _lines_of(connection, district)[::-1], seal)
+    return not _judged(connection, district, document, _lines_of(connection, district)[::-1], seal).wrong
 
 
 def _check(connection: Connection, district: str, seal: Seal | None) -> LoadCheck | None:

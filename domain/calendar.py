@@ -65,6 +65,10 @@ _SPELLINGS: dict[str, tuple[Unit, Callable[[float], timedelta] | None, str]] = {
 }
 
 
+_LONGEST = timedelta(days=3660)
+"""Ten years: beyond it a limit is a slip of the pen, and the calendar has no days."""
+
+
 class Limit(BaseModel):
     """A length of time with the way in which it is counted; zero means at once.
 
@@ -91,12 +95,19 @@ class Limit(BaseModel):
             msg = f"时限须恰有一个单位:{'、'.join(_SPELLINGS)}"
             raise ValueError(msg)
         ((spelling, amount),) = value.items()
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
             msg = f"{spelling} 须为不小于零的数字"
             raise ValueError(msg)
         unit, length, _ = _SPELLINGS[spelling]
+        try:
+            lasts = timedelta(days=amount) if length is None else length(amount)
+        except OverflowError:
+            lasts = timedelta.max
+        if lasts > _LONGEST:
+            msg = f"{spelling} 过长:时限最长 {_LONGEST.days} 天"
+            raise ValueError(msg)
         if length is not None:
-            return {"unit": unit, "time": length(amount)}
+            return {"unit": unit, "time": lasts}
         if amount != int(amount):
             msg = f"{spelling} 须为整数"
             raise ValueError(msg)

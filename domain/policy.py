@@ -103,6 +103,13 @@ class CheckInLimit(_Part):
     urgent: Limit
     asked_within: Limit = Limit(unit=Unit.CONTINUOUS, time=timedelta(days=30))
 
+    @model_validator(mode="after")
+    def _asked_for_some_time(self) -> Self:
+        if not (self.asked_within.time or self.asked_within.days):
+            msg = "asked_within 须大于零:否则任何要求报到时间都会被拒绝"
+            raise ValueError(msg)
+        return self
+
 
 class ExtensionLimit(_Part):
     """延期 (domain.md §4): asked before the deadline, approved twice, each adds at most the original limit.

@@ -477,6 +477,9 @@ def case_list(
         (row["case_id"], row["stage_label"], row["township_name"], _limits(row), row["title"])
         for row in _request(url, "GET", "/cases", query=query)["items"]
     ]
+    if not rows:
+        out.print("没有您可见且符合条件的案件。")
+        return
     out.print(listed(columns, rows, out.width))
 
 

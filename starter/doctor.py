@@ -134,6 +134,12 @@ async def _districts(store: Store) -> Finding:
     await directory.refresh()
     if refused := directory.refused():
         return Finding("区(市)数据", ok=False, detail="".join(refused.values()))
+    for each in directory.districts():
+        check = await store.check_load(each.code)
+        if check is not None and (wrong := [found for found in check.findings if found.proven]):
+            told = "、".join(f"{found.table} {found.row}" for found in wrong[:3])
+            detail = f"{each.code}:与装载时不同({told}{'等' if wrong[3:] else ''});权限不受影响,通知可能误发。请核查后重新执行 shaodao district load 目录。"
+            return Finding("区(市)数据", ok=False, detail=detail)
     loaded = [f"{each.name}(政策 {each.policy.version})" for each in directory.districts()]
     remedy = "尚未装载任何区(市):请执行 shaodao district load 目录。"
     return Finding("区(市)数据", ok=bool(loaded), detail="、".join(loaded) or remedy)

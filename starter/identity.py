@@ -5,8 +5,9 @@ A token says only which person; posts are looked up in the directory at every re
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from joserfc import jwt
@@ -14,7 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 from pydantic import ValidationError
 
-from adapters.loads import MISSING, UNREADABLE, StandingDistrict
+from adapters.loads import MISSING, TAKEN_BACK, UNREADABLE, StandingDistrict
 from adapters.settings import Settings
 from adapters.store import Store, StoreUnavailable
 from domain.district import District, Item, Person
@@ -79,6 +80,7 @@ class DistrictUnbound(DomainError):
 class _Good:
     document: str
     district: District
+    loaded_at: datetime
 
 
 class Directory:
@@ -86,7 +88,8 @@ class Directory:
 
     Rights come from here, so that a district is taken in only as it was last loaded (`adapters.loads`). What somebody
     wrote otherwise gives nobody any right: a district that is known stays as it was, so that people can go on; of one
-    that is not, people are refused. Other districts are not concerned.
+    that is not, people are refused. Other districts are not concerned. Nor is an older load taken in again once a newer
+    one is known.
 
     Args:
         tells: log what is wrong; not where somebody reads what a command says.
@@ -99,6 +102,7 @@ class Directory:
         self._refused: dict[str, str] = {}
         self._refused_people: dict[str, str] = {}
         self._told: dict[str, tuple[str, str]] = {}
+        self._refreshing = asyncio.Lock()
         self._people: dict[str, Person] = {}
         self._items: dict[tuple[str, str], Item] = {}
 
@@ -108,13 +112,19 @@ class Directory:
         Raises:
             StoreUnavailable: the database is away; what was known stays.
         """
-        standing = {each.code: each for each in await self._store.standing_districts()}
+        async with self._refreshing:  # else what was read first might be taken in last
+            self._take_in({each.code: each for each in await self._store.standing_districts()})
+
+    def _take_in(self, standing: Mapping[str, StandingDistrict]) -> None:
         vanished = self._good.keys() - standing.keys()
         good: dict[str, _Good] = {}
         refused: dict[str, str] = {}
         refused_people: dict[str, str] = {}
-        for found in (*standing.values(), *(_vanished(code) for code in vanished)):
-            known, read = self._good.get(found.code), self._taken(found)
+        for stands in (*standing.values(), *(_vanished(code) for code in vanished)):
+            known = self._good.get(stands.code)
+            is_older = known and stands.loaded_at and stands.loaded_at < known.loaded_at
+            found = replace(stands, wrong=TAKEN_BACK) if is_older else stands
+            read = self._taken(found)
             each = found if read or found.wrong else replace(found, wrong=UNREADABLE)
             self._tell(each, is_known=known is not None)
             if kept := read or known:
@@ -131,12 +141,14 @@ class Directory:
     def _taken(self, standing: StandingDistrict) -> _Good | None:
         """Return the district as it stands, if it is what was loaded."""
         known = self._good.get(standing.code)
-        if standing.wrong:
+        if standing.wrong or standing.loaded_at is None:
             return None
         if known is not None and known.document == standing.document:
-            return known
+            return replace(known, loaded_at=standing.loaded_at)
         district = _parsed(standing.document)
-        return None if district is None else _Good(document=standing.document, district=district)
+        if district is None:
+            return None
+        return _Good(document=standing.document, district=district, loaded_at=standing.loaded_at)
 
     def _tell(self, standing: StandingDistrict, *, is_known: bool) -> None:
         """Log once for each change."""

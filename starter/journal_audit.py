@@ -32,6 +32,6 @@ def _stranger(district: str) -> Finding:
         code="load_unknown",
         table="districts",
         row=district,
-        detail="没有可核对的装载记录,而其人员可能对本区(市)案件有权限:请核实此区(市)是否由本系统装载。",
+        detail="没有可核对的装载记录,接口不据此给予任何权限:请核实此区(市)的来历。",
         proven=False,
     )

@@ -231,7 +231,8 @@ def _fields_beside(request: Request, place: Sequence[str | int]) -> list[str]:
     model = _model_in(body.field_info.annotation)
     for part in place[1:-1]:
         if model is not None and isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation)
+            field = model.model_fields.get(part)
+            model = _model_in(field.annotation) if field is not None else None
     return list(model.model_fields) if model is not None else []
 
 

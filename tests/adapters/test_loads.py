@@ -221,3 +221,18 @@ async def test_a_list_that_somebody_wrote_is_not_taken_up_by_the_next_load(loade
     await forge(loaded, "UPDATE catalogues SET document = '[]' WHERE version = 'next'")
     await loaded.load_catalogue("sample", district().items, "next", NOW + timedelta(hours=3))
     assert ("column_differs", "catalogues", "sample/next", "document") in await found(loaded)
+
+
+@pytest.mark.parametrize("number", [-1, 99])
+async def test_a_row_that_somebody_wrote_or_took_out_of_the_journal_keeps_no_district_from_being_loaded(
+    loaded: Store, number: int
+) -> None:
+    other = (
+        "SELECT X, 'x', at, person, person_name, 'other', 'reset', arguments, outcome, detail FROM operations"
+    )
+    await forge(loaded, f"INSERT INTO operations {other.replace('X', str(number))} WHERE id = 1")
+    await forge(loaded, "DELETE FROM operations WHERE id > 1")
+    for hours in (2, 3):
+        await loaded.load_district(district(), NOW + timedelta(hours=hours))
+    (standing,) = [each for each in await loaded.standing_districts() if each.code == "sample"]
+    assert (standing.wrong, standing.loaded_at) == ("", NOW + timedelta(hours=3))

@@ -312,7 +312,20 @@ def test_a_limit_is_written_with_one_unit_and_goes_through_json(written: dict[st
 
 @pytest.mark.parametrize(
     "written",
-    [{}, {"hours": 1, "days": 1}, {"weeks": 1}, {"hours": -1}, {"hours": "2"}, {"working_days": 1.5}, 3],
+    [
+        {},
+        {"hours": 1, "days": 1},
+        {"weeks": 1},
+        {"hours": -1},
+        {"hours": "2"},
+        {"working_days": 1.5},
+        {"hours": float("nan")},
+        {"days": 3661},
+        {"days": 99_999_999_999},
+        {"minutes": float("inf")},
+        {"working_days": 10**400},
+        3,
+    ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(written: object) -> None:
     with pytest.raises(ValidationError):

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from domain.audit import GENESIS, canonical
 from domain.calendar import Limit
@@ -428,3 +429,10 @@ def test_the_coming_limit_is_never_one_that_is_passed() -> None:
     assert play.state.coming_deadline(limits[0] + timedelta(seconds=1)) == limits[1]
     assert play.state.coming_deadline(limits[-1] + timedelta(seconds=1)) is None
     assert play.state.next_deadline == limits[0]
+
+
+@pytest.mark.parametrize("never", [{"hours": 0}, {"working_days": 0}])
+def test_a_policy_by_which_no_check_in_could_be_asked_for_is_none(never: dict[str, int]) -> None:
+    check_in = FULL_TERMS.policy.limits.check_in
+    with pytest.raises(ValidationError, match="asked_within"):
+        type(check_in).model_validate(check_in.model_dump() | {"asked_within": never})

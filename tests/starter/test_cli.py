@@ -185,6 +185,12 @@ def test_ids_commands_and_paths_stand_in_one_line_at_eighty_columns_and_in_a_pip
         assert any(words in line for line in said.splitlines()), (words, said)
 
 
+def test_a_list_of_nothing_says_so(tmp_path: Path) -> None:
+    with answering(200, json.dumps({"items": []})) as (url, _):
+        status, said = shaodao(tmp_path, "case", "list", SHAODAO_URL=url)
+    assert (status, said.strip()) == (0, "没有您可见且符合条件的案件。")
+
+
 def test_a_list_in_a_pipe_has_a_line_for_each_case_with_its_time_as_people_read_it(tmp_path: Path) -> None:
     with answering(200, json.dumps({"items": [LINE]})) as (url, _):
         status, said = shaodao(tmp_path, "case", "list", SHAODAO_URL=url, COLUMNS="")

@@ -291,3 +291,75 @@ async def test_a_door_says_why_it_lets_nobody_in_and_operators_are_told_what_to_
             answer = await house.client.get(f"{url}/api/v1/me", headers=house.headers("citizen"))
             assert [each["role"] for each in answer.json()["posts"]] == ["citizen"]
         assert (await _districts(store)).ok
+
+
+async def test_an_older_load_that_is_put_back_gives_no_rights_back_and_a_new_load_mends_it(
+    two: Store,
+) -> None:
+    before = district()
+    fewer = before.model_copy(
+        update={"people": tuple(each for each in before.people if each.id != "dispatcher")}
+    )
+    async with two._database.write() as connection:
+        await connection.exec_driver_sql(
+            "CREATE TABLE copies AS SELECT * FROM districts WHERE code = 'sample'"
+        )
+    await two.load_district(fewer, NOW + timedelta(hours=1))
+    running = Directory(two)
+    await running.refresh()
+    await forge(two, "DELETE FROM operations WHERE id = (SELECT max(id) FROM operations)")
+    await forge(two, "UPDATE districts SET document = (SELECT document FROM copies) WHERE code = 'sample'")
+    await running.refresh()
+    assert running.person("town-officer") is not None
+    assert running.person("dispatcher") is None
+    assert "更晚的装载记录缺失" in await refusal(two, "town-officer")
+    assert not (await _districts(two)).ok
+    await two.load_district(fewer, NOW + timedelta(hours=2))
+    restarted = Directory(two)
+    await restarted.refresh()
+    assert restarted.refused() == {}
+    assert restarted.person("dispatcher") is None
+
+
+async def test_a_process_that_knows_a_newer_load_takes_no_older_one_in_even_where_its_link_is_gone_too(
+    two: Store,
+) -> None:
+    before = district()
+    fewer = before.model_copy(
+        update={"people": tuple(each for each in before.people if each.id != "dispatcher")}
+    )
+    async with two._database.write() as connection:
+        await connection.exec_driver_sql(
+            "CREATE TABLE copies AS SELECT * FROM districts WHERE code = 'sample'"
+        )
+    await two.load_district(fewer, NOW + timedelta(hours=1))
+    running = Directory(two)
+    await running.refresh()
+    async with two._database.write() as connection:
+        on = "" if two._database.is_sqlite else " ON journals"
+        name = "journals_append_only_delete" if two._database.is_sqlite else "journals_append_only"
+        await connection.exec_driver_sql(f"DROP TRIGGER {name}{on}")
+    await forge(
+        two,
+        """DELETE FROM journals WHERE journal = 'operations'
+           AND key = (SELECT CAST(max(id) AS TEXT) FROM operations)""",
+    )
+    await forge(two, "DELETE FROM operations WHERE id = (SELECT max(id) FROM operations)")
+    await forge(two, "UPDATE districts SET document = (SELECT document FROM copies) WHERE code = 'sample'")
+    await running.refresh()
+    assert running.person("town-officer") is not None
+    assert running.person("dispatcher") is None
+
+
+async def test_doctor_tells_of_people_and_posts_that_are_not_what_was_loaded_though_nobody_has_rights_by_them(
+    two: Store,
+) -> None:
+    assert (await _districts(two)).ok
+    await forge(two, "UPDATE posts SET role = 'administrator' WHERE person = 'citizen'")
+    told = await _districts(two)
+    assert (told.ok, "posts citizen/administrator" in told.detail) == (False, True)
+    directory = Directory(two)
+    await directory.refresh()
+    assert roles(directory, "citizen") == ["citizen"]
+    await two.load_district(district(), NOW + timedelta(hours=1))
+    assert (await _districts(two)).ok
